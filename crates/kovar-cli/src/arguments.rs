@@ -1,0 +1,104 @@
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use kovar::DeviceChoice;
+
+/// Runs MLX language models on Metal, Vulkan and the CPU.
+#[derive(Parser)]
+#[command(name = "kovar", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List the devices of this machine, and why backends are missing
+    Devices,
+    /// Continue a prompt; the text alone goes to standard output
+    Generate(Generate),
+    /// Perplexity of a text, or logits of given tokens
+    Eval(Eval),
+    /// Prove that the decode step of a model misses no barrier, and say why each stands
+    Verify(Verify),
+}
+
+/// The model and what it runs on.
+#[derive(Args)]
+pub(crate) struct Setup {
+    /// Folder of an MLX model: config.json beside model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// cpu, vulkan, vulkan:1, metal [default: KOVAR_DEVICE, else the best there is]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Keep activations in 32-bit floats in every product: the default, and what gives the same tokens on every device
+    #[arg(long, conflicts_with = "fast")]
+    pub(crate) exact: bool,
+    /// Let products with quantised weights round activations to 8 bits where that is faster: on the CPU
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Threads of the CPU device [default: one a core]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Args)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Text to continue
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: String,
+    /// Tokens to generate at most
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_tokens: usize,
+    /// Temperature; 0 takes the likeliest token each time
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temp: f32,
+    /// Consider only so many of the likeliest tokens; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Consider only the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// The same seed gives the same text on the same device
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("input").required(true))]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Text file to compute the perplexity of
+    #[arg(long, value_name = "FILE", group = "input")]
+    pub(crate) text: Option<PathBuf>,
+    /// Token ids to compute logits of, separated by commas
+    #[arg(long, value_name = "IDS", group = "input", value_delimiter = ',')]
+    pub(crate) tokens: Option<Vec<u32>>,
+    /// Write the logits as a float32 tensor `logits` [tokens, vocabulary] to this safetensors file
+    #[arg(long, value_name = "FILE", requires = "tokens")]
+    pub(crate) logits: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Write groups, barriers and their reasons to this file: .txt, .json, .dot or .svg
+    #[arg(long, value_name = "FILE")]
+    pub(crate) explain: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}

@@ -1,0 +1,37 @@
+//! The `kovar` command.
+
+mod arguments;
+mod devices;
+mod error;
+mod eval;
+mod generate;
+mod report;
+mod setup;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use error::Failure;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Devices => devices::run(),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    match result {
+        // Whoever reads the output has had enough of it: `kovar generate .. | head`.
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Message(message)) => {
+            let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Nothing is left to do if that fails too.
+            let _ = writeln!(std::io::stderr(), "error: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}

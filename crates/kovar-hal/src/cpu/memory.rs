@@ -1,0 +1,42 @@
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use crate::{BufferDesc, HalError, RawBuffer, Result};
+
+/// Buffers start on a page, so that vector loads never straddle a line that another buffer owns.
+const ALIGN: usize = 4096;
+
+/// What `RawBuffer::id` points to.
+struct Block {
+    layout: Option<Layout>,
+}
+
+fn out_of_memory(desc: &BufferDesc<'_>) -> HalError {
+    HalError::OutOfMemory { label: desc.label.into(), bytes: desc.size, reason: "the system allocator refused".into() }
+}
+
+/// Zeroed host memory. Large blocks come from the system untouched, so their pages cost nothing until used.
+pub(crate) fn allocate(desc: &BufferDesc<'_>) -> Result<RawBuffer> {
+    let size = usize::try_from(desc.size.max(1)).map_err(|_| out_of_memory(desc))?;
+    let layout = Layout::from_size_align(size, ALIGN).map_err(|_| out_of_memory(desc))?;
+    // SAFETY: the layout has a size of at least 1.
+    let host = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| out_of_memory(desc))?;
+    let id = Box::into_raw(Box::new(Block { layout: Some(layout) })) as usize;
+    Ok(RawBuffer { id, host: host.as_ptr(), len: desc.size })
+}
+
+pub(crate) fn import(memory: NonNull<u8>, len: u64) -> RawBuffer {
+    let id = Box::into_raw(Box::new(Block { layout: None })) as usize;
+    RawBuffer { id, host: memory.as_ptr(), len }
+}
+
+/// # Safety
+/// The buffer came from this module and is freed once.
+pub(crate) unsafe fn free(buffer: RawBuffer) {
+    // SAFETY: `id` is the box that `allocate` or `import` leaked, and this is its only release.
+    let block = unsafe { Box::from_raw(buffer.id as *mut Block) };
+    if let Some(layout) = block.layout {
+        // SAFETY: allocated with this layout in `allocate`.
+        unsafe { std::alloc::dealloc(buffer.host, layout) };
+    }
+}

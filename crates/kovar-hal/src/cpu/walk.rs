@@ -1,0 +1,176 @@
+//! How threads walk a job list together.
+//!
+//! Any thread may join at any time and leave between two tasks. A group has ended when as many of its tasks are done as
+//! it has, whoever did them; the thread that finds this out opens the next group. So nobody is handed work, and a
+//! barrier costs one atomic addition a task and one store. The protocol itself is in `claims.rs`.
+
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::claims::{Claim, Next};
+use super::recorder::{CpuCommandBuffer, Job};
+use crate::{CpuChecks, CpuSchedule, HalError, TimeSpan, Timing};
+
+/// Spins before a thread that has nothing to claim gives its core away.
+const SPINS: u32 = 4096;
+
+/// What a walk needs to know of its device.
+#[derive(Clone, Copy)]
+pub(crate) struct Crew {
+    pub(crate) threads: u32,
+    pub(crate) schedule: CpuSchedule,
+    pub(crate) checks: CpuChecks,
+    pub(crate) epoch: Instant,
+}
+
+impl Crew {
+    pub(crate) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// Whether one thread does all the work.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.checks.races || self.schedule != CpuSchedule::Parallel
+    }
+}
+
+impl CpuCommandBuffer {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.claims.has_ended()
+    }
+
+    /// Makes the list ready to be walked. Returns `true` if there was nothing to do and it has ended.
+    pub(crate) fn begin(&self, crew: &Crew) -> bool {
+        self.claims.begin();
+        let now = crew.now();
+        {
+            let mut outcome = self.outcome();
+            outcome.fault = None;
+            outcome.groups.clear();
+            outcome.span = (self.timing != Timing::Off).then_some(TimeSpan { start: now, end: now });
+        }
+        self.open_group(0, crew)
+    }
+
+    /// Opens the first group from `group` on that has tasks. Returns `true` if there was none: the walk has ended.
+    pub(crate) fn open_group(&self, mut group: usize, crew: &Crew) -> bool {
+        while group < self.groups.len() {
+            if self.timing == Timing::Dispatches {
+                let now = crew.now();
+                self.outcome().groups.push(TimeSpan { start: now, end: now });
+            }
+            let mut total = 0u32;
+            for number in self.groups[group].clone() {
+                let job = &self.jobs[number];
+                let tasks = self.count(number, crew.threads).unwrap_or_else(|cause| {
+                    self.record_fault(job, cause);
+                    0
+                });
+                job.first.store(total, Ordering::Relaxed);
+                job.tasks.store(tasks, Ordering::Relaxed);
+                total = total.saturating_add(tasks);
+            }
+            if total > 0 {
+                self.claims.open(group, total);
+                return false;
+            }
+            self.check_group();
+            group += 1;
+        }
+        if let Some(span) = &mut self.outcome().span {
+            span.end = crew.now();
+        }
+        self.claims.end();
+        true
+    }
+
+    /// Works until the list has ended or `leave` says so. Returns `true` for the one thread that ended it.
+    pub(crate) fn help(&self, crew: &Crew, mut leave: impl FnMut() -> bool) -> bool {
+        if crew.is_alone() {
+            return self.walk_alone(crew);
+        }
+        let mut idle = 0u32;
+        loop {
+            match self.claims.claim(|total| total / (crew.threads * 8)) {
+                Next::Ended => return false,
+                Next::Wait => {
+                    idle += 1;
+                    if idle < SPINS {
+                        std::hint::spin_loop();
+                    } else {
+                        if leave() {
+                            return false;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+                Next::Run(claim) => {
+                    idle = 0;
+                    self.run_claim(claim, crew);
+                    if self.claims.finish(claim) && self.close_group(claim.group, crew) {
+                        return true;
+                    }
+                    if leave() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes a group whose tasks have all ended, and opens the next. Returns `true` if there was none.
+    pub(crate) fn close_group(&self, group: usize, crew: &Crew) -> bool {
+        if self.timing == Timing::Dispatches
+            && let Some(span) = self.outcome().groups.last_mut()
+        {
+            span.end = crew.now();
+        }
+        self.open_group(group + 1, crew)
+    }
+
+    fn run_claim(&self, Claim { group, first: mut task, mut count }: Claim, crew: &Crew) {
+        while count > 0 {
+            let Some((number, first, tasks)) = self.locate(group, task) else { return };
+            let n = count.min(tasks - first);
+            self.run_tasks(number, first..first + n, crew);
+            task += n;
+            count -= n;
+        }
+    }
+
+    /// Runs tasks of a job. What they throw becomes the fault of the submission.
+    pub(crate) fn run_tasks(&self, number: usize, tasks: Range<u32>, crew: &Crew) {
+        let run = || self.run(number, tasks, crew.threads);
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(run)) {
+            self.record_fault(&self.jobs[number], cause);
+        }
+    }
+
+    fn record_fault(&self, job: &Job, cause: Box<dyn Any + Send>) {
+        let reason = if let Some(text) = cause.downcast_ref::<String>() {
+            text.clone()
+        } else if let Some(text) = cause.downcast_ref::<&str>() {
+            (*text).into()
+        } else {
+            "the kernel panicked".into()
+        };
+        self.fail(HalError::Fault { label: self.job_label(job), reason });
+    }
+
+    /// Takes note of what went wrong first.
+    pub(crate) fn fail(&self, error: HalError) {
+        self.outcome().fault.get_or_insert(error);
+    }
+
+    /// The job of a task of a group, the task's number in the job, and the tasks of the job.
+    fn locate(&self, group: usize, task: u32) -> Option<(usize, u32, u32)> {
+        let jobs = self.groups[group].clone();
+        let within = self.jobs[jobs.clone()].partition_point(|job| job.first.load(Ordering::Relaxed) <= task);
+        let number = jobs.start + within.checked_sub(1)?;
+        let job = &self.jobs[number];
+        Some((number, task - job.first.load(Ordering::Relaxed), job.tasks.load(Ordering::Relaxed)))
+    }
+}

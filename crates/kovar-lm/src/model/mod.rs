@@ -1,0 +1,120 @@
+//! A model on a device: its settings, weights and tokenizer.
+
+mod forward;
+mod layer;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use kovar::{Buffer, Device};
+use kovar_ops::Matrix;
+use kovar_weights::ModelDir;
+
+use crate::load::{LoadProgress, Loader};
+use crate::rope::inverse_frequencies;
+use crate::{Config, Result, Tokenizer};
+pub(crate) use forward::Pass;
+use layer::Layer;
+
+/// A language model whose weights are on a device. It does not change while it runs: what does is in a
+/// [`Session`](crate::Session), and any number of sessions can share it.
+pub struct Model {
+    device: Device,
+    path: PathBuf,
+    config: Config,
+    embedding: Matrix,
+    layers: Vec<Layer>,
+    norm: Buffer,
+    /// None: the embedding is the head.
+    head: Option<Matrix>,
+    frequencies: Buffer,
+    loaded: LoadProgress,
+    tokenizer: OnceLock<Tokenizer>,
+}
+
+impl Model {
+    /// Loads the MLX model folder at `path`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the folder, [`LmError`](crate::LmError) says it in one line; device errors.
+    pub fn load(device: &Device, path: impl AsRef<Path>) -> Result<Model> {
+        Model::load_with(device, path, |_| ())
+    }
+
+    /// As [`load`](Model::load), and tells `progress` about it after each tensor.
+    pub fn load_with(device: &Device, path: impl AsRef<Path>, mut progress: impl FnMut(LoadProgress)) -> Result<Model> {
+        let dir = ModelDir::open(path)?;
+        let config = Config::from_json(dir.path(), dir.config())?;
+        let mut loader = Loader::new(device, &dir, &mut progress);
+        let embedding = loader.embedding("model.embed_tokens", config.vocab, config.hidden)?;
+        let layers = (0..config.layers).map(|i| Layer::load(&mut loader, &config, i)).collect::<Result<_>>()?;
+        let norm = loader.vector("model.norm.weight", config.hidden)?;
+        let head = match config.tied.unwrap_or(!dir.contains("lm_head.weight")) {
+            true => None,
+            false => Some(loader.linear("lm_head", config.vocab, config.hidden)?),
+        };
+        let frequencies = inverse_frequencies(&config);
+        Ok(Model {
+            device: device.clone(),
+            path: dir.path().into(),
+            embedding,
+            layers,
+            norm,
+            head,
+            frequencies: device.upload(&frequencies, &[frequencies.len()])?,
+            loaded: loader.counts,
+            config,
+            tokenizer: OnceLock::new(),
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The folder that it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What loading did: bytes imported and copied.
+    pub fn loaded(&self) -> LoadProgress {
+        self.loaded
+    }
+
+    /// Its tokenizer, read when first asked for: who gives token ids needs none.
+    ///
+    /// # Errors
+    /// [`LmError::Tokenizer`](crate::LmError::Tokenizer) if the folder has none or it is damaged.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = Tokenizer::open(&self.path)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// Whether a token ends a text: one that the model's settings name, or if they name none, the tokenizer's.
+    pub fn is_end(&self, token: u32) -> bool {
+        if self.config.eos.is_empty() {
+            return self.tokenizer.get().is_some_and(|tokenizer| tokenizer.eos() == Some(token));
+        }
+        self.config.eos.contains(&token)
+    }
+
+    fn head(&self) -> &Matrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("path", &self.path).field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+//! The kernel library: each op in its own folder with WGSL, a Rust function for the CPU and a typed host function.
+//!
+//! Activations are f32, row-major. Weights stay as they are on disk.
+#![warn(missing_docs)]
+
+pub mod activation;
+pub mod add_norm;
+pub mod argmax;
+pub mod attention;
+pub mod cache;
+pub mod cast;
+mod check;
+mod cpu;
+pub mod elementwise;
+pub mod embedding;
+mod forms;
+mod fusion;
+mod grid;
+pub mod linear;
+mod matrix;
+pub mod norm;
+pub mod norm_rotary;
+pub mod rotary;
+mod simd;
+pub mod step;
+
+pub use forms::{KernelForm, all_kernels};
+pub use fusion::fusion_rules;
+pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
+
+/// How exactly products with quantised weights are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Activations may be quantised to 8 bits in blocks where that is faster: today on the CPU. Results then differ a
+    /// little from device to device.
+    Fast,
+    /// Activations stay f32.
+    #[default]
+    Exact,
+}

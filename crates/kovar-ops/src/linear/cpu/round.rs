@@ -1,0 +1,98 @@
+//! Activations rounded to 8 bits in blocks of 32.
+use super::rows::{CHUNK, Shape};
+use crate::simd::{Job, LANES, Simd};
+
+/// Elements that share a scale.
+pub(super) const BLOCK: usize = 32;
+/// Largest magnitude of a code.
+const LARGEST: f32 = 127.0;
+/// Added to a number below 2^22, it leaves the nearest integer, halves to even, in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// A block: codes, the scale, and the sum of what the codes stand for.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub(super) codes: [i8; BLOCK],
+    pub(super) scale: f32,
+    pub(super) sum: f32,
+}
+
+impl Block {
+    /// Rounds a block. What is not finite makes the scale not finite, and so all that comes of the block.
+    #[inline(always)]
+    pub(super) fn of(x: &[f32; BLOCK]) -> Block {
+        let mut largest = 0u32;
+        for x in x {
+            // As integers, magnitudes are in the same order, and NaN is the largest.
+            largest = largest.max(x.to_bits() & 0x7fff_ffff);
+        }
+        let largest = f32::from_bits(largest);
+        // A block of the smallest subnormals has a quotient beyond f32: it is as good as zero.
+        let inverse = if largest > 1e-36 { LARGEST / largest } else { 0.0 };
+        let scale = largest / LARGEST;
+        let mut codes = [0i8; BLOCK];
+        let mut sum = 0i32;
+        for (code, x) in codes.iter_mut().zip(x) {
+            *code = (x * inverse + ROUND).to_bits() as i8;
+            sum += i32::from(*code);
+        }
+        Block { codes, scale, sum: scale * sum as f32 }
+    }
+
+    /// The codes, with those of even index first.
+    #[inline(always)]
+    pub(super) fn split(&self) -> ([u8; BLOCK / 2], [u8; BLOCK / 2]) {
+        let (mut even, mut odd) = ([0; BLOCK / 2], [0; BLOCK / 2]);
+        for i in 0..BLOCK / 2 {
+            even[i] = self.codes[2 * i] as u8;
+            odd[i] = self.codes[2 * i + 1] as u8;
+        }
+        (even, odd)
+    }
+}
+
+/// A row for products with the chunks of a matrix: what is multiplied with one lies as its codes do.
+#[derive(Default)]
+pub(super) struct Rounded {
+    /// For each chunk the elements at its lower halves of bytes, then those at its upper halves; of 8 bits, the elements.
+    pub(super) codes: Vec<[u8; CHUNK]>,
+    /// For each chunk the scale of each lane.
+    pub(super) scales: Vec<[f32; LANES]>,
+    /// The sum of each group.
+    pub(super) sums: Vec<[f32; LANES]>,
+}
+
+/// Fills a `Rounded`.
+pub(super) struct RoundVec<'a> {
+    pub(super) shape: Shape,
+    pub(super) x: &'a [f32],
+    pub(super) to: &'a mut Rounded,
+}
+
+impl Job for RoundVec<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let RoundVec { shape, x, to } = self;
+        let chunks = shape.chunks();
+        to.codes.resize(chunks * 8 / shape.bits, [0; CHUNK]);
+        to.scales.resize(chunks, [0.0; LANES]);
+        to.sums.resize(shape.scale_vectors(), [0.0; LANES]);
+        let codes = to.codes.as_flattened_mut();
+        let (scales, sums) = (to.scales.as_flattened_mut(), to.sums.as_flattened_mut());
+        let lanes = BLOCK * LANES / shape.per_chunk();
+        for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let block = Block::of(x);
+            if shape.bits == 4 {
+                let (chunk, within) = (b / 4, b % 4);
+                let (even, odd) = block.split();
+                let at = 2 * CHUNK * chunk + BLOCK / 2 * within;
+                codes[at..at + BLOCK / 2].copy_from_slice(&even);
+                codes[at + CHUNK..at + CHUNK + BLOCK / 2].copy_from_slice(&odd);
+            } else {
+                codes[b * BLOCK..][..BLOCK].copy_from_slice(bytemuck::cast_slice(&block.codes));
+            }
+            scales[b * lanes..][..lanes].fill(block.scale);
+            sums[b * BLOCK / shape.group] += block.sum;
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Rows of a quantised matrix in whole vectors.
+use std::ops::Range;
+
+use crate::simd::{LANES, Stored};
+
+/// Bytes of codes that are worked on together.
+pub(super) const CHUNK: usize = 64;
+
+/// Sizes of a quantised matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) bits: usize,
+    pub(super) group: usize,
+}
+
+impl Shape {
+    /// Bytes of codes in a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.k * self.bits / 8
+    }
+
+    /// Chunks of codes in a row, the last perhaps reaching beyond it.
+    pub(super) fn chunks(&self) -> usize {
+        self.row_bytes().div_ceil(CHUNK)
+    }
+
+    /// Elements of a chunk.
+    pub(super) fn per_chunk(&self) -> usize {
+        CHUNK * 8 / self.bits
+    }
+
+    /// Scales in a row.
+    pub(super) fn groups(&self) -> usize {
+        self.k / self.group
+    }
+
+    /// Vectors of scales in a row, the last perhaps reaching beyond it.
+    pub(super) fn scale_vectors(&self) -> usize {
+        self.groups().div_ceil(LANES)
+    }
+
+    /// Chunks whose scales are one vector.
+    pub(super) fn chunks_per_vector(&self) -> usize {
+        LANES * self.group / self.per_chunk()
+    }
+
+    /// Lanes of a chunk that have one scale; more than there are if chunks share it.
+    pub(super) fn lanes_per_scale(&self) -> usize {
+        self.group * LANES / self.per_chunk()
+    }
+}
+
+/// One row. What lies beyond its end is whatever follows in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a, T> {
+    pub(super) codes: &'a [[u8; CHUNK]],
+    pub(super) scales: &'a [[T; LANES]],
+    pub(super) biases: &'a [[T; LANES]],
+}
+
+/// The rows of a matrix. The last few, whose vectors would reach beyond the end of the memory, are copied.
+pub(super) struct Rows<'a, T> {
+    shape: Shape,
+    codes: &'a [u8],
+    scales: &'a [T],
+    biases: &'a [T],
+    /// First row that is copied.
+    copied: usize,
+    tail_codes: Vec<[u8; CHUNK]>,
+    tail_scales: Vec<[T; LANES]>,
+    tail_biases: Vec<[T; LANES]>,
+}
+
+/// Appends `row` in whole vectors, padded with zeros.
+fn pad<T: bytemuck::Pod, const N: usize>(row: &[T], to: &mut Vec<[T; N]>) {
+    for part in row.chunks(N) {
+        let mut vector = [T::zeroed(); N];
+        vector[..part.len()].copy_from_slice(part);
+        to.push(vector);
+    }
+}
+
+impl<'a, T: Stored> Rows<'a, T> {
+    /// Rows of which those in `range` will be asked for.
+    pub(super) fn new(
+        shape: Shape,
+        range: Range<usize>,
+        codes: &'a [u8],
+        scales: &'a [T],
+        biases: &'a [T],
+    ) -> Rows<'a, T> {
+        let (bytes, groups) = (shape.row_bytes(), shape.groups());
+        let (codes, scales) = (&codes[..shape.n * bytes], &scales[..shape.n * groups]);
+        let biases = &biases[..shape.n * groups];
+        // Row r is whole in memory if r·length + padded length is at most the length of all.
+        let whole = |len: usize, row: usize, padded: usize| len.checked_sub(padded).map_or(0, |space| space / row + 1);
+        let copied = whole(codes.len(), bytes, shape.chunks() * CHUNK);
+        let copied = copied.min(whole(scales.len(), groups, shape.scale_vectors() * LANES));
+        let mut rows = Rows {
+            shape,
+            codes,
+            scales,
+            biases,
+            copied,
+            tail_codes: Vec::new(),
+            tail_scales: Vec::new(),
+            tail_biases: Vec::new(),
+        };
+        for row in copied..range.end {
+            pad(&codes[row * bytes..][..bytes], &mut rows.tail_codes);
+            pad(&scales[row * groups..][..groups], &mut rows.tail_scales);
+            pad(&biases[row * groups..][..groups], &mut rows.tail_biases);
+        }
+        rows
+    }
+
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> Row<'_, T> {
+        let (chunks, vectors) = (self.shape.chunks(), self.shape.scale_vectors());
+        if row < self.copied {
+            let (bytes, groups) = (self.shape.row_bytes(), self.shape.groups());
+            return Row {
+                codes: self.codes[row * bytes..][..chunks * CHUNK].as_chunks().0,
+                scales: self.scales[row * groups..][..vectors * LANES].as_chunks().0,
+                biases: self.biases[row * groups..][..vectors * LANES].as_chunks().0,
+            };
+        }
+        let row = row - self.copied;
+        Row {
+            codes: &self.tail_codes[row * chunks..][..chunks],
+            scales: &self.tail_scales[row * vectors..][..vectors],
+            biases: &self.tail_biases[row * vectors..][..vectors],
+        }
+    }
+}

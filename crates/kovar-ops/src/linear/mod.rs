@@ -1,0 +1,203 @@
+//! Products with weight matrices: `y = x Wᵀ`.
+
+mod cpu;
+mod sources;
+pub(crate) mod weights;
+
+use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
+
+use crate::{AffineMatrix, DenseMatrix, Matrix, Precision};
+use sources::{SOURCES, Sources};
+pub(crate) use sources::{affine_forms, dense_forms};
+
+/// Rows of `x` up to which GPUs multiply each on its own.
+const FEW: u32 = 4;
+/// Elements of y that a workgroup of the matrix–vector kernels makes.
+const VEC_ROWS: usize = 8;
+/// Side of the tile that a workgroup of the matrix–matrix kernels makes.
+const TILE: usize = 64;
+/// Threads of a workgroup that rounds x.
+const ROUND_THREADS: usize = 64;
+/// Elements of a row of y that a workgroup makes of rounded rows.
+const FAST_COLUMNS: u32 = 64;
+/// Workgroups along x before y is used: every device takes 65535 in an axis.
+const GRID_X: usize = 1 << 15;
+
+/// Sizes of a product, as the kernels take them.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(crate) struct Params {
+    /// Rows of x and y.
+    pub(crate) m: u32,
+    /// Rows of the weights: length of a row of y.
+    pub(crate) n: u32,
+    /// Length of a row of x and of the weights.
+    pub(crate) k: u32,
+}
+
+/// Multiplies rows with a weight matrix: `y = x Wᵀ`, with `x` f32 [m, k], the matrix [n, k] and `y` f32 [m, n].
+///
+/// The axes of `x` and `y` may be cut otherwise (heads, say): their lengths count. Codes of a quantised matrix are
+/// widened to f32 in the kernel; sums are f32. With [`Precision::Fast`] the CPU rounds `x` to 8 bits in blocks of 32
+/// before products with a quantised matrix; GPUs compute the same with either precision.
+///
+/// # Errors
+/// [`Error::Op`] naming the argument whose type or length does not fit; errors of the encoder.
+///
+/// ```
+/// use kovar::{Backend, Device, DeviceOptions};
+/// use kovar_ops::{DenseMatrix, Matrix, Precision, linear};
+///
+/// let device = Device::open(&DeviceOptions::of(Backend::Cpu))?;
+/// let w = Matrix::Dense(DenseMatrix::new(device.upload(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2])?)?);
+/// let x = device.upload(&[10.0f32, 1.0], &[1, 2])?;
+/// let y = device.buffer(kovar::DType::F32, &[1, 3])?;
+/// let mut encoder = device.encoder()?;
+/// linear::linear(&mut encoder, &w, &x, &y, Precision::Exact)?;
+/// encoder.commit()?.wait()?;
+/// assert_eq!(y.read::<f32>()?, [12.0, 34.0, 56.0]);
+/// # Ok::<(), kovar::Error>(())
+/// ```
+pub fn linear(
+    encoder: &mut CommandEncoder,
+    matrix: &Matrix,
+    x: &Buffer,
+    y: &Buffer,
+    precision: Precision,
+) -> Result<()> {
+    Product { x, y, params: check(matrix, x, y)?, precision, sources: &SOURCES }.record(encoder, matrix)
+}
+
+/// Every kernel of this module, with the constants of each form: for checks of the translated code.
+pub fn kernels() -> Vec<(&'static KernelSource, Vec<(&'static str, f64)>)> {
+    sources::all()
+}
+
+fn wrong(message: String) -> Error {
+    Error::Op { op: "linear", message }
+}
+
+fn check(matrix: &Matrix, x: &Buffer, y: &Buffer) -> Result<Params> {
+    let (n, k) = (matrix.n(), matrix.k());
+    for (name, buffer) in [("x", x), ("y", y)] {
+        if buffer.dtype() != DType::F32 {
+            return Err(wrong(format!("{name} ({:?}) is {}, not f32", buffer.label(), buffer.dtype())));
+        }
+    }
+    if !x.len().is_multiple_of(k) {
+        return Err(wrong(format!("x is {:?}: not rows of {k}, as the matrix [{n}, {k}] wants", x.shape())));
+    }
+    let m = x.len() / k;
+    if y.len() != m * n {
+        return Err(wrong(format!("y is {:?}, not [{m}, {n}] for x {:?} and matrix [{n}, {k}]", y.shape(), x.shape())));
+    }
+    let small = |value: usize| u32::try_from(value).map_err(|_| wrong(format!("{value} elements are too many")));
+    // Kernels count elements in 32 bits.
+    small(n * k)?;
+    small(x.len())?;
+    small(y.len())?;
+    Ok(Params { m: small(m)?, n: small(n)?, k: small(k)? })
+}
+
+/// Words of a row of k elements rounded to 8 bits: codes, a scale for each 32, a sum for each group.
+pub(crate) fn record_words(k: usize, group: usize) -> usize {
+    k / 4 + k / 32 + k / group
+}
+
+/// The number by which kernels know a float type.
+pub(crate) fn float_code(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 1.0,
+        DType::BF16 => 2.0,
+        _ => 0.0,
+    }
+}
+
+/// The constants by which kernels know the form of a quantised matrix.
+pub(crate) fn affine_form(w: &AffineMatrix) -> [(&'static str, f64); 3] {
+    [("BITS", w.bits().into()), ("GROUP", w.group().into()), ("STYPE", float_code(w.scales().dtype()))]
+}
+
+/// The constants by which kernels know the form of a dense matrix.
+pub(crate) fn dense_form(w: &DenseMatrix) -> [(&'static str, f64); 2] {
+    let aligned = w.weight().shape()[1].is_multiple_of(4);
+    [("STYPE", float_code(w.weight().dtype())), ("ALIGNED", f64::from(u8::from(aligned)))]
+}
+
+/// What is multiplied, with which kernels.
+struct Product<'a> {
+    x: &'a Buffer,
+    y: &'a Buffer,
+    params: Params,
+    precision: Precision,
+    sources: &'a Sources,
+}
+
+impl Product<'_> {
+    fn record(&self, encoder: &mut CommandEncoder, matrix: &Matrix) -> Result<()> {
+        let cpu = encoder.device().info().backend == Backend::Cpu;
+        // The CPU unpacks a matrix once for all rows; GPUs do so for many only.
+        let few = self.params.m <= if cpu { 1 } else { FEW };
+        match matrix {
+            Matrix::Dense(w) => self.dense(encoder, w, few),
+            Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w, few),
+            Matrix::Affine(w) => {
+                let source = if few { &self.sources.affine_vec } else { &self.sources.affine_mat };
+                self.affine(encoder, w, source, self.x, self.grid(few))
+            }
+        }
+    }
+
+    /// With x rounded to 8 bits: one row within the kernel, many before it.
+    fn affine_fast(&self, encoder: &mut CommandEncoder, w: &AffineMatrix, few: bool) -> Result<()> {
+        if few {
+            return self.affine(encoder, w, &self.sources.affine_vec_fast, self.x, self.grid(few));
+        }
+        let Params { m, n, k } = self.params;
+        let words = record_words(k as usize, w.group() as usize);
+        let records = encoder.device().scratch(DType::U32, &[m as usize, words])?;
+        let [bits, group, _] = affine_form(w);
+        let round = encoder.device().kernel(&self.sources.round, &[bits, group])?;
+        let groups = (m as usize * (k / w.group()) as usize).div_ceil(ROUND_THREADS);
+        let grid = [groups.min(GRID_X) as u32, groups.div_ceil(GRID_X) as u32, 1];
+        let dispatch = Dispatch::new(&round).bind(0, self.x).bind(1, &records).constants(&self.params).groups(grid);
+        encoder.dispatch(dispatch.kind(OpKind::Cast))?;
+        let grid = [n.div_ceil(FAST_COLUMNS), m, 1];
+        self.affine(encoder, w, &self.sources.affine_mat_fast, &records, grid)
+    }
+
+    fn affine(
+        &self,
+        encoder: &mut CommandEncoder,
+        w: &AffineMatrix,
+        source: &KernelSource,
+        x: &Buffer,
+        grid: [u32; 3],
+    ) -> Result<()> {
+        let kernel = encoder.device().kernel(source, &affine_form(w))?;
+        let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, self.y).constants(&self.params);
+        let dispatch = dispatch.bind(2, w.codes()).bind(3, w.scales()).bind(4, w.biases());
+        encoder.dispatch(dispatch.groups(grid).kind(kind(self.params.m <= FEW)))
+    }
+
+    fn dense(&self, encoder: &mut CommandEncoder, w: &DenseMatrix, few: bool) -> Result<()> {
+        let source = if few { &self.sources.dense_vec } else { &self.sources.dense_mat };
+        let kernel = encoder.device().kernel(source, &dense_form(w))?;
+        let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).bind(2, w.weight());
+        encoder.dispatch(dispatch.constants(&self.params).groups(self.grid(few)).kind(kind(self.params.m <= FEW)))
+    }
+
+    /// The grid of a kernel that multiplies each row of x on its own, or that makes tiles.
+    fn grid(&self, few: bool) -> [u32; 3] {
+        let (m, n) = (self.params.m as usize, self.params.n as usize);
+        if !few {
+            return [n.div_ceil(TILE) as u32, m.div_ceil(TILE) as u32, 1];
+        }
+        let groups = n.div_ceil(VEC_ROWS);
+        [groups.min(GRID_X) as u32, groups.div_ceil(GRID_X) as u32, m as u32]
+    }
+}
+
+fn kind(few: bool) -> OpKind {
+    if few { OpKind::MatVec } else { OpKind::MatMul }
+}

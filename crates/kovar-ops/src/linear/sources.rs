@@ -1,0 +1,66 @@
+//! The kernels: a way to read weights in front of a way to multiply.
+
+use kovar::KernelSource;
+
+use super::cpu;
+
+/// The kernels of the products.
+pub(super) struct Sources {
+    pub(super) affine_vec: KernelSource,
+    pub(super) affine_mat: KernelSource,
+    pub(super) dense_vec: KernelSource,
+    pub(super) dense_mat: KernelSource,
+    /// As `affine_vec`; on the CPU it rounds x to 8 bits.
+    pub(super) affine_vec_fast: KernelSource,
+    /// Takes what `round` makes.
+    pub(super) affine_mat_fast: KernelSource,
+    pub(super) round: KernelSource,
+}
+
+macro_rules! source {
+    ($name:literal, $($file:literal),+) => { KernelSource::wgsl($name, concat!($(include_str!($file)),+)) };
+}
+
+impl Sources {
+    /// `LEVEL`: which of the processor's instruction sets the CPU uses, the best being 0.
+    pub(super) const fn new<const LEVEL: usize>() -> Sources {
+        Sources {
+            affine_vec: source!("affine_vec", "affine.wgsl", "affine_vec.wgsl").with_cpu(cpu::affine_vec::<LEVEL>),
+            affine_mat: source!("affine_mat", "affine.wgsl", "mat.wgsl").with_cpu(cpu::affine_mat::<LEVEL>),
+            dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
+            dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
+            affine_vec_fast: source!("affine_vec_fast", "affine.wgsl", "affine_vec.wgsl")
+                .with_cpu(cpu::affine_vec_fast::<LEVEL>),
+            affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
+                .with_cpu(cpu::affine_mat_fast::<LEVEL>),
+            round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
+        }
+    }
+}
+
+pub(super) static SOURCES: Sources = Sources::new::<0>();
+
+/// Each kernel with the constants of each of its forms.
+pub(super) fn all() -> Vec<(&'static KernelSource, Vec<(&'static str, f64)>)> {
+    let mut all = Vec::new();
+    for source in [&SOURCES.affine_vec, &SOURCES.affine_mat, &SOURCES.affine_mat_fast] {
+        all.extend(affine_forms().into_iter().map(|form| (source, form)));
+    }
+    for source in [&SOURCES.dense_vec, &SOURCES.dense_mat] {
+        all.extend(dense_forms().into_iter().map(|form| (source, form)));
+    }
+    all.extend([4.0, 8.0].map(|bits| (&SOURCES.round, vec![("BITS", bits), ("GROUP", 64.0)])));
+    all
+}
+
+/// Constants of every kind of quantised matrix, but for group sizes, which change one number in the code.
+pub(crate) fn affine_forms() -> Vec<Vec<(&'static str, f64)>> {
+    let form = |bits, stype| vec![("BITS", bits), ("GROUP", 64.0), ("STYPE", stype)];
+    [4.0, 8.0].into_iter().flat_map(|bits| [0.0, 1.0, 2.0].map(|stype| form(bits, stype))).collect()
+}
+
+/// Constants of every kind of dense matrix.
+pub(crate) fn dense_forms() -> Vec<Vec<(&'static str, f64)>> {
+    let form = |stype, aligned| vec![("STYPE", stype), ("ALIGNED", aligned)];
+    [0.0, 1.0, 2.0].into_iter().flat_map(|stype| [1.0, 0.0].map(|aligned| form(stype, aligned))).collect()
+}

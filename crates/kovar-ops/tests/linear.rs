@@ -1,0 +1,252 @@
+//! Products with weight matrices: against MLX, against f64, and the same bytes in every order of execution.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod matrices;
+
+use kovar::{Backend, DType, Device};
+use kovar_ops::{Matrix, Precision, linear};
+use matrices::{Golden, Random, Sample, devices, product, relative_l2};
+use proptest::prelude::*;
+
+/// Values are up to 5; MLX's own distance from f64 is up to 3.4e-6, as the golden files say.
+const EXACT: f32 = 1e-5;
+/// Rounding to 8 bits moves an activation by up to 1/254 of the largest in its block of 32, about 2.3 times the root
+/// mean square of normal data: 0.0026 of it by root mean square, and so is the product.
+const FAST: f64 = 0.01;
+
+fn goldens(op: &str, precision: Precision) {
+    for device in devices(&format!("{op} {precision:?}")) {
+        Golden::open(op).each(|case| {
+            let matrix = case.matrix(&device);
+            let (x, y) = (case.f32("x"), case.f32("y"));
+            for rows in case.info["rows"].as_array().unwrap() {
+                let rows = rows.as_u64().unwrap() as usize;
+                let (x, y) = (&x[..rows * matrix.k()], &y[..rows * matrix.n()]);
+                let got = product(&device, &matrix, x, precision);
+                let what = format!("{device:?} {rows} rows of {}", case.info);
+                if precision == Precision::Exact || matches!(matrix, Matrix::Dense(_)) {
+                    for (i, (wanted, got)) in y.iter().zip(&got).enumerate() {
+                        assert!((wanted - got).abs() <= EXACT, "{what}: [{i}] is {got}, MLX says {wanted}");
+                    }
+                } else {
+                    let wanted: Vec<f64> = y.iter().map(|y| f64::from(*y)).collect();
+                    let error = relative_l2(&wanted, &got);
+                    assert!(error <= FAST, "{what}: relative error {error}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn quantised_agrees_with_mlx() {
+    goldens("quantized_matmul", Precision::Exact);
+}
+
+#[test]
+fn quantised_with_8_bit_activations_is_near_mlx() {
+    goldens("quantized_matmul", Precision::Fast);
+}
+
+#[test]
+fn dense_agrees_with_mlx() {
+    goldens("matmul", Precision::Exact);
+    goldens("matmul", Precision::Fast);
+}
+
+/// Every element within what f32 sums of that many terms may lose.
+fn check(device: &Device, sample: &Sample, x: &[f32], precision: Precision) {
+    let got = product(device, &sample.matrix, x, precision);
+    let (wanted, magnitude) = sample.product(x);
+    if precision == Precision::Fast && matches!(sample.matrix, Matrix::Affine(_)) {
+        // A quantised block is never off by more than 1/254 of its largest element, whatever the data.
+        let k = sample.matrix.k();
+        let n = sample.matrix.n();
+        for (i, (wanted, got)) in wanted.iter().zip(&got).enumerate() {
+            let (x, w) = (&x[i / n * k..][..k], &sample.values[i % n * k..][..k]);
+            let bound: f64 = x
+                .chunks(32)
+                .zip(w.chunks(32))
+                .map(|(x, w)| {
+                    let largest = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+                    f64::from(largest) / 253.9 * w.iter().map(|w| w.abs()).sum::<f64>()
+                })
+                .sum();
+            assert!((wanted - f64::from(*got)).abs() <= bound + 1e-5 * magnitude[i] + 1e-30, "{i}: {got} for {wanted}");
+        }
+        return;
+    }
+    for (i, ((wanted, got), magnitude)) in wanted.iter().zip(&got).zip(&magnitude).enumerate() {
+        // Sums of codes without their bias are up to 15 or 255 half-scales large: more is lost than in the sum itself.
+        assert!((wanted - f64::from(*got)).abs() <= 4e-6 * magnitude + 1e-30, "{i}: {got} for {wanted}");
+    }
+}
+
+fn dtype() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::F16), Just(DType::BF16)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn quantised_of_any_shape(
+        m in prop_oneof![Just(1usize), 1usize..40],
+        n in 1usize..80,
+        blocks in 1usize..20,
+        bits in prop_oneof![Just(4u32), Just(8)],
+        group in prop_oneof![Just(32u32), Just(64), Just(128)],
+        dtype in dtype(),
+        seed: u64,
+    ) {
+        let k = (blocks * 32).next_multiple_of(group as usize);
+        for device in devices("quantised_of_any_shape") {
+            let random = &mut Random(seed);
+            let sample = Sample::affine(&device, random, [n, k], (bits, group), dtype);
+            let x = random.normals(m * k);
+            check(&device, &sample, &x, Precision::Exact);
+            check(&device, &sample, &x, Precision::Fast);
+        }
+    }
+
+    #[test]
+    fn dense_of_any_shape(
+        m in prop_oneof![Just(1usize), 1usize..40],
+        n in 1usize..80,
+        k in 1usize..300,
+        dtype in dtype(),
+        seed: u64,
+    ) {
+        for device in devices("dense_of_any_shape") {
+            let random = &mut Random(seed);
+            let sample = Sample::dense(&device, random, n, k, dtype);
+            let x = random.normals(m * k);
+            check(&device, &sample, &x, Precision::Exact);
+        }
+    }
+}
+
+#[test]
+fn large_shapes() {
+    for device in devices("large_shapes") {
+        let random = &mut Random(7);
+        for (m, n, k) in [(1, 4099, 512), (1, 260, 9728), (130, 263, 4224), (300, 77, 1024)] {
+            for bits in [4, 8] {
+                let sample = Sample::affine(&device, random, [n, k], (bits, 64), DType::BF16);
+                let x = random.normals(m * k);
+                check(&device, &sample, &x, Precision::Exact);
+                check(&device, &sample, &x, Precision::Fast);
+            }
+            let sample = Sample::dense(&device, random, n, k, DType::BF16);
+            check(&device, &sample, &random.normals(m * k), Precision::Exact);
+        }
+    }
+}
+
+#[test]
+fn same_bytes_in_every_order() {
+    let run = |device: Device| {
+        let random = &mut Random(3);
+        let mut all = Vec::new();
+        for m in [1, 3, 40] {
+            for dtype in [DType::F32, DType::F16, DType::BF16] {
+                for bits in [4, 8] {
+                    let sample = Sample::affine(&device, random, [301, 704], (bits, 64), dtype);
+                    let x = random.normals(m * 704);
+                    all.push(product(&device, &sample.matrix, &x, Precision::Exact));
+                    all.push(product(&device, &sample.matrix, &x, Precision::Fast));
+                }
+                let sample = Sample::dense(&device, random, 301, 705, dtype);
+                all.push(product(&device, &sample.matrix, &random.normals(m * 705), Precision::Exact));
+            }
+        }
+        all
+    };
+    let wanted = run(matrices::cpu(1));
+    assert!(run(matrices::cpu(2)) == wanted);
+    assert!(run(matrices::cpu(5)) == wanted);
+    assert!(run(matrices::watched()) == wanted);
+    for seed in 0..4 {
+        assert!(run(matrices::shuffled(seed)) == wanted, "seed {seed}");
+    }
+}
+
+/// Activations of any size, from subnormal to nearly infinite, and zeros; what is not a number stays so.
+#[test]
+fn extreme_activations() {
+    for device in devices("extreme_activations") {
+        let sample = Sample::affine(&device, &mut Random(5), [40, 128], (4, 64), DType::F16);
+        for m in [1, 6] {
+            for scale in [0.0f32, 1e-38, 1e-30, 1e30] {
+                let x: Vec<f32> = Random(6).normals(m * 128).iter().map(|x| x * scale).collect();
+                let got = product(&device, &sample.matrix, &x, Precision::Fast);
+                assert!(got.iter().all(|y| y.is_finite()), "{scale}");
+                if scale == 0.0 {
+                    assert!(got.iter().all(|y| *y == 0.0));
+                } else if scale >= 1e-30 {
+                    check(&device, &sample, &x, Precision::Exact);
+                    check(&device, &sample, &x, Precision::Fast);
+                }
+            }
+            for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = Random(6).normals(m * 128);
+                x[77] = odd;
+                for precision in [Precision::Exact, Precision::Fast] {
+                    let got = product(&device, &sample.matrix, &x, precision);
+                    assert!(got[..40].iter().all(|y| !y.is_finite()), "{odd} {precision:?}: {:?}", &got[..40]);
+                    assert!(got[40..].iter().all(|y| y.is_finite()), "{odd} {precision:?} reaches another row");
+                }
+            }
+        }
+    }
+}
+
+/// Scales that are not numbers spoil their row and no other.
+#[test]
+fn rows_do_not_spoil_each_other() {
+    for device in devices("rows_do_not_spoil_each_other") {
+        for (m, bits) in [(1, 4), (9, 4), (1, 8), (9, 8)] {
+            let random = &mut Random(9);
+            let k = 320;
+            let codes: Vec<u32> = (0..5 * k * bits / 32).map(|_| random.bits() as u32).collect();
+            let mut scales = vec![0.01f32; 5 * k / 64];
+            scales[3 * k / 64..4 * k / 64].fill(f32::NAN);
+            let codes = device.upload(&codes, &[5, k * bits / 32]).unwrap();
+            let scales = device.upload(&scales, &[5, k / 64]).unwrap();
+            let matrix = kovar_ops::AffineMatrix::new(codes, scales.clone(), scales, bits as u32, 64).unwrap();
+            for precision in [Precision::Exact, Precision::Fast] {
+                let y = product(&device, &Matrix::Affine(matrix.clone()), &random.normals(m * k), precision);
+                for (i, y) in y.iter().enumerate() {
+                    assert_eq!(y.is_nan(), i % 5 == 3, "{precision:?} {i}: {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let device = matrices::cpu(1);
+    let sample = Sample::dense(&device, &mut Random(1), 3, 8, DType::F32);
+    let buffer = |dtype, shape: &[usize]| device.buffer(dtype, shape).unwrap();
+    let refused = |x, y| {
+        let mut encoder = device.encoder().unwrap();
+        linear::linear(&mut encoder, &sample.matrix, &x, &y, Precision::Fast).unwrap_err().to_string()
+    };
+    let message = refused(buffer(DType::F32, &[2, 7]), buffer(DType::F32, &[2, 3]));
+    assert_eq!(message, "linear: x is [2, 7]: not rows of 8, as the matrix [3, 8] wants");
+    let message = refused(buffer(DType::F32, &[2, 8]), buffer(DType::F32, &[2, 4]));
+    assert_eq!(message, "linear: y is [2, 4], not [2, 3] for x [2, 8] and matrix [3, 8]");
+    let message = refused(buffer(DType::F16, &[2, 8]), buffer(DType::F32, &[2, 3]));
+    assert_eq!(message, "linear: x (\"buffer\") is f16, not f32");
+}
+
+/// The null device takes every form, and with it the translation of each is checked.
+#[test]
+fn every_form_translates() {
+    let device = Device::open(&kovar::DeviceOptions::of(Backend::Null)).unwrap();
+    for (source, form) in linear::kernels().into_iter().chain(kovar_ops::embedding::kernels()) {
+        device.kernel(source, &form).unwrap();
+        kovar::to_msl(source.source(), &form, 32, (3, 0)).unwrap();
+    }
+}

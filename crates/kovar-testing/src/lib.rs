@@ -1,0 +1,103 @@
+//! The machine as tests see it: which devices it has, and what a test does when something is missing.
+//!
+//! `KOVAR_REQUIRE` is a list, separated by commas, of what must be there: `cpu`, `vulkan`, `metal`, `validation` (the
+//! Khronos validation layer). A test that misses one of these fails. A test that misses anything else says `skipped: ...`
+//! and returns. Nothing outside of tests reads the variable.
+
+// A test fails by panicking, and so does what it is made of.
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
+
+use std::io::Write;
+use std::sync::Arc;
+
+use kovar_hal::{Adapter, Backend, Device, HalError, OpenOptions};
+
+const NAMES: [&str; 4] = ["cpu", "vulkan", "metal", "validation"];
+
+/// Whether `KOVAR_REQUIRE` names this. Panics if it names something unknown.
+pub fn is_required(name: &str) -> bool {
+    debug_assert!(NAMES.contains(&name));
+    let list = std::env::var("KOVAR_REQUIRE").unwrap_or_default();
+    let mut names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.clone().for_each(|name| assert!(NAMES.contains(&name), "KOVAR_REQUIRE names {name:?}; it knows {NAMES:?}"));
+    names.any(|required| required == name)
+}
+
+/// Says that a test, or the part of it that needs `missing`, does not run. Panics if `missing` is required.
+pub fn skip(test: &str, missing: &str, reason: &str) {
+    assert!(!is_required(missing), "{test}: {missing} is required (KOVAR_REQUIRE) and missing: {reason}");
+    note(test, &format!("no {missing}: {reason}"));
+}
+
+/// Says that a test, or a part of it, does not run for a reason that no requirement covers.
+pub fn note(test: &str, reason: &str) {
+    // The stream itself: `eprintln!` is held back by the test runner when the test passes. In one write, because other
+    // tests write too.
+    let line = format!("skipped: {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// A device to test.
+pub struct Subject {
+    /// `cpu`, `vulkan`, `metal`, with a number where there are several.
+    pub name: String,
+    /// How to open it.
+    pub adapter: Box<dyn Adapter>,
+    /// Vendor validation is there, and on in [`Subject::open`].
+    pub validation: bool,
+}
+
+impl Subject {
+    /// Opens the device, with the vendor's validation where it is installed.
+    pub fn open(&self) -> Arc<dyn Device> {
+        self.open_with(&OpenOptions { validation: self.validation, ..OpenOptions::default() })
+    }
+
+    /// Opens the device. Panics if that fails.
+    pub fn open_with(&self, options: &OpenOptions) -> Arc<dyn Device> {
+        self.adapter.open(options).unwrap_or_else(|e| panic!("{} cannot be opened: {e}", self.name))
+    }
+}
+
+/// Fails if the vendor's validation has said anything since it was last asked.
+#[track_caller]
+pub fn assert_valid(device: &dyn Device) {
+    let messages = device.validation_messages();
+    assert!(messages.is_empty(), "{}: {}", device.info().name, messages.join("\n"));
+}
+
+/// Every device of every backend that the machine has; what is missing is said, in the name of `test`.
+pub fn subjects(test: &str) -> Vec<Subject> {
+    let (adapters, missing) = kovar_hal::adapters();
+    let mut subjects: Vec<Subject> = Vec::new();
+    for adapter in adapters {
+        let backend = adapter.info().backend;
+        let twins = subjects.iter().filter(|s| s.adapter.info().backend == backend).count();
+        let name = if twins == 0 { backend.to_string() } else { format!("{backend}:{twins}") };
+        let validation = backend == Backend::Vulkan && has_validation(test, adapter.as_ref());
+        subjects.push(Subject { name, adapter, validation });
+    }
+    for reason in missing {
+        match &reason {
+            HalError::Unavailable { backend, reason } => skip(test, &backend.to_string(), reason),
+            other => panic!("{test}: {other}"),
+        }
+    }
+    for name in NAMES {
+        let found = subjects.iter().any(|s| s.adapter.info().backend.to_string() == name);
+        assert!(name == "validation" || found || !is_required(name), "{test}: {name} is required and not there");
+    }
+    assert!(!is_required("validation") || subjects.iter().any(|s| s.validation), "{test}: validation is required");
+    subjects
+}
+
+fn has_validation(test: &str, adapter: &dyn Adapter) -> bool {
+    match adapter.open(&OpenOptions { validation: true, ..OpenOptions::default() }) {
+        Ok(_) => true,
+        Err(HalError::Unavailable { reason, .. }) => {
+            skip(test, "validation", &reason);
+            false
+        }
+        Err(other) => panic!("{test}: {other}"),
+    }
+}

@@ -1,0 +1,53 @@
+//! Host cost of recording on the null device: `cargo bench -p kovar --bench record`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::{AXPY, AxpyParams, null};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use kovar::{DType, Dispatch};
+
+fn main() {
+    divan::main();
+}
+
+/// Dispatches over a ring of buffers, so that about one in four needs a barrier.
+#[divan::bench(args = [10, 100, 1000, 10_000])]
+fn automatic_barriers(bencher: Bencher, dispatches: usize) {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let buffers: Vec<_> = (0..8).map(|_| device.buffer(DType::F32, &[1024]).unwrap()).collect();
+    bencher.counter(ItemsCount::new(dispatches)).with_inputs(|| device.encoder().unwrap()).bench_local_values(
+        |mut encoder| {
+            for i in 0..dispatches {
+                let (x, y) = (&buffers[i % 8], &buffers[(i + 3) % 8]);
+                let params = AxpyParams { n: 1024, a: 1.0 };
+                let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, y).constants(&params).threads([1024, 1, 1]);
+                encoder.dispatch(dispatch).unwrap();
+            }
+            encoder
+        },
+    );
+}
+
+/// One group: every dispatch writes a part of its own, so that the tracker's group grows with each.
+#[divan::bench(args = [10, 100, 1000, 10_000])]
+fn one_group(bencher: Bencher, dispatches: usize) {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let x = device.buffer(DType::F32, &[64]).unwrap();
+    let all = device.buffer(DType::F32, &[64 * dispatches]).unwrap();
+    let parts: Vec<_> = (0..dispatches).map(|i| all.view(i * 64..(i + 1) * 64).unwrap()).collect();
+    bencher.counter(ItemsCount::new(dispatches)).with_inputs(|| device.encoder().unwrap()).bench_local_values(
+        |mut encoder| {
+            for part in &parts {
+                let params = AxpyParams { n: 64, a: 1.0 };
+                let dispatch = Dispatch::new(&kernel).bind(0, &x).bind(1, part).constants(&params).threads([64, 1, 1]);
+                encoder.dispatch(dispatch).unwrap();
+            }
+            encoder
+        },
+    );
+}

@@ -1,0 +1,322 @@
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use kovar_hal::{MemoryKind, RawBuffer};
+use smallvec::SmallVec;
+
+use crate::device::Core;
+use crate::{DType, Element, Error, Result};
+
+/// Sizes of the axes, outermost first.
+pub type Shape = SmallVec<[usize; 4]>;
+
+/// Device memory with what is needed to release it at the right time.
+pub(crate) struct Allocation {
+    pub(crate) core: Arc<Core>,
+    pub(crate) raw: RawBuffer,
+    pub(crate) memory: MemoryKind,
+    pub(crate) label: Box<str>,
+    pub(crate) id: u64,
+    /// Size class, if the memory goes back to the pool.
+    pub(crate) class: Option<u64>,
+    /// Owner of imported memory, kept alive by this field.
+    pub(crate) _owner: Option<Arc<dyn Any + Send + Sync>>,
+    /// Bytes of imported memory are never written.
+    pub(crate) read_only: bool,
+    /// Has no memory until the plan of a graph gives it some.
+    pub(crate) transient: bool,
+    /// Submissions, as values of the device's timeline, that last used and last wrote these bytes.
+    pub(crate) last_use: AtomicU64,
+    pub(crate) last_write: AtomicU64,
+    /// Host views: 0 none, n readers, -1 a writer.
+    pub(crate) views: AtomicI32,
+    pub(crate) poisoned: AtomicBool,
+    /// Encoder that met this allocation last, and its number there: saves the encoder a lookup.
+    pub(crate) hint: AtomicU64,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.transient {
+            return;
+        }
+        match self.class {
+            Some(class) => self.core.pool().give(self.memory, class, self.raw),
+            // SAFETY: submissions in flight hold a clone of the allocation, so nothing uses it any more.
+            None => unsafe { self.core.hal.destroy_buffer(self.raw) },
+        }
+    }
+}
+
+/// Memory of a device: a typed, shaped view of an allocation. A clone is another handle of the same bytes.
+///
+/// Bytes are zero when a buffer is created. The host reads and writes through [`read`](Buffer::read) and
+/// [`write`](Buffer::write), which wait for the submissions that use the buffer, so that the two never meet.
+///
+/// ```
+/// use kovar::{DType, Device, DeviceOptions, Backend};
+///
+/// let device = Device::open(&DeviceOptions::of(Backend::Cpu))?;
+/// let x = device.upload(&[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+/// let row = x.view(2..4)?;
+/// row.write(&[30.0f32, 40.0])?;
+/// assert_eq!(x.read::<f32>()?, [1.0, 2.0, 30.0, 40.0]);
+/// # Ok::<(), kovar::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Buffer {
+    pub(crate) allocation: Arc<Allocation>,
+    pub(crate) offset: u64,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer")
+            .field("label", &self.allocation.label)
+            .field("dtype", &self.dtype)
+            .field("shape", &self.shape)
+            .field("offset", &self.offset)
+            .finish()
+    }
+}
+
+/// Elements and bytes of a shape, if they fit.
+pub(crate) fn byte_len(label: &str, dtype: DType, shape: &[usize]) -> Result<(usize, u64)> {
+    let wrong =
+        |reason: &str| Error::Shape { label: label.into(), shape: shape.to_vec(), dtype, reason: reason.into() };
+    let count = shape.iter().try_fold(1usize, |n, axis| n.checked_mul(*axis)).ok_or_else(|| wrong("too large"))?;
+    if count == 0 {
+        return Err(wrong("has no elements"));
+    }
+    let bytes = count.checked_mul(dtype.size()).filter(|n| isize::try_from(*n).is_ok());
+    Ok((count, bytes.ok_or_else(|| wrong("too large"))? as u64))
+}
+
+impl Buffer {
+    /// Type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Sizes of the axes, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Never true: a buffer has at least one element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the view.
+    pub fn byte_len(&self) -> u64 {
+        (self.len() * self.dtype.size()) as u64
+    }
+
+    /// First byte of the view within its allocation.
+    pub fn byte_offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where the memory lives.
+    pub fn memory(&self) -> MemoryKind {
+        self.allocation.memory
+    }
+
+    /// The name it was created under.
+    pub fn label(&self) -> &str {
+        &self.allocation.label
+    }
+
+    /// Whether two buffers share an allocation.
+    pub fn same_allocation(&self, other: &Buffer) -> bool {
+        Arc::ptr_eq(&self.allocation, &other.allocation)
+    }
+
+    /// Some elements, counted in row-major order, as a buffer of one axis that shares the bytes.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if they do not lie in this buffer or there are none.
+    pub fn view(&self, range: Range<usize>) -> Result<Buffer> {
+        if range.start >= range.end || range.end > self.len() {
+            let Range { start, end } = range;
+            return Err(Error::Range { label: self.label().into(), start, end, len: self.len() });
+        }
+        Ok(Buffer {
+            allocation: self.allocation.clone(),
+            offset: self.offset + (range.start * self.dtype.size()) as u64,
+            dtype: self.dtype,
+            shape: smallvec::smallvec![range.end - range.start],
+        })
+    }
+
+    /// The same bytes with other axes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Buffer> {
+        let (count, _) = byte_len(self.label(), self.dtype, shape)?;
+        if count != self.len() {
+            return Err(Error::Shape {
+                label: self.label().into(),
+                shape: shape.to_vec(),
+                dtype: self.dtype,
+                reason: format!("the buffer has {} elements in {:?}", self.len(), self.shape),
+            });
+        }
+        Ok(Buffer { shape: Shape::from_slice(shape), ..self.clone() })
+    }
+
+    /// The same bytes as elements of another type.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes differ or the offset is not aligned to the new type.
+    pub fn reinterpret(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let (_, bytes) = byte_len(self.label(), dtype, shape)?;
+        if bytes != self.byte_len() || !self.offset.is_multiple_of(dtype.size() as u64) {
+            return Err(Error::Shape {
+                label: self.label().into(),
+                shape: shape.to_vec(),
+                dtype,
+                reason: format!("the view has {} bytes at offset {}", self.byte_len(), self.offset),
+            });
+        }
+        Ok(Buffer { dtype, shape: Shape::from_slice(shape), ..self.clone() })
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        if self.allocation.transient { Err(Error::Transient { label: self.label().into() }) } else { Ok(()) }
+    }
+
+    fn check_elements<T: Element>(&self, given: usize) -> Result<()> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::DType { label: self.label().into(), wanted: T::DTYPE, actual: self.dtype });
+        }
+        if given != self.len() {
+            return Err(Error::Length { label: self.label().into(), given, actual: self.len() });
+        }
+        Ok(())
+    }
+
+    /// Copies the elements to the host, after the submissions that write them have ended.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for another element type, [`Error::Poisoned`] after a failed submission, device errors.
+    pub fn read<T: Element>(&self) -> Result<Vec<T>> {
+        let mut out = vec![T::zeroed(); self.len()];
+        self.read_into(&mut out)?;
+        Ok(out)
+    }
+
+    /// As [`read`](Buffer::read), into existing memory of the same length.
+    pub fn read_into<T: Element>(&self, out: &mut [T]) -> Result<()> {
+        self.check_elements::<T>(out.len())?;
+        self.read_bytes(bytemuck::cast_slice_mut(out))
+    }
+
+    /// Replaces the elements, after the submissions that use them have ended.
+    ///
+    /// # Errors
+    /// [`Error::DType`], [`Error::Length`], [`Error::Mapped`] for memory that cannot be written, device errors.
+    pub fn write<T: Element>(&self, data: &[T]) -> Result<()> {
+        self.check_elements::<T>(data.len())?;
+        self.write_bytes(bytemuck::cast_slice(data))
+    }
+
+    pub(crate) fn read_bytes(&self, out: &mut [u8]) -> Result<()> {
+        let allocation = &self.allocation;
+        let core = &allocation.core;
+        self.check_memory()?;
+        let _view = HostView::reader(allocation)?;
+        if allocation.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned { label: self.label().into() });
+        }
+        if allocation.raw.host.is_null() {
+            core.download(allocation.raw, self.offset, out)?;
+        } else {
+            // SAFETY: the view lies in the allocation; `HostView` vouches that no submission writes it meanwhile.
+            unsafe {
+                let from = allocation.raw.host.add(self.offset as usize);
+                std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len());
+            }
+        }
+        core.counters.bytes_downloaded.fetch_add(out.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn write_bytes(&self, data: &[u8]) -> Result<()> {
+        let allocation = &self.allocation;
+        let core = &allocation.core;
+        if allocation.read_only {
+            return Err(Error::Mapped { label: self.label().into() });
+        }
+        self.check_memory()?;
+        let _view = HostView::writer(allocation)?;
+        if allocation.raw.host.is_null() {
+            core.upload(allocation.raw, self.offset, data)?;
+        } else {
+            // SAFETY: the view lies in the allocation; `HostView` vouches that no submission uses it meanwhile, and that
+            // no other host view exists.
+            unsafe {
+                let to = allocation.raw.host.add(self.offset as usize);
+                std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
+            }
+        }
+        if data.len() as u64 == allocation.raw.len {
+            allocation.poisoned.store(false, Ordering::Release);
+        }
+        core.counters.bytes_uploaded.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The host's turn at an allocation: no submission that conflicts is in flight, and none can be committed until it ends.
+struct HostView<'a> {
+    allocation: &'a Allocation,
+    writer: bool,
+}
+
+impl<'a> HostView<'a> {
+    fn reader(allocation: &'a Allocation) -> Result<HostView<'a>> {
+        HostView::open(allocation, false)
+    }
+
+    fn writer(allocation: &'a Allocation) -> Result<HostView<'a>> {
+        HostView::open(allocation, true)
+    }
+
+    fn open(allocation: &'a Allocation, writer: bool) -> Result<HostView<'a>> {
+        let busy = if writer { &allocation.last_use } else { &allocation.last_write };
+        loop {
+            allocation.core.wait_for(busy.load(Ordering::Acquire))?;
+            // Commits hold this lock while they look at views and stamp the buffers they use.
+            let _turn = allocation.core.turn();
+            if !allocation.core.has_reached(busy.load(Ordering::Acquire))? {
+                continue;
+            }
+            let views = allocation.views.load(Ordering::Relaxed);
+            if views < 0 || (writer && views > 0) {
+                return Err(Error::Mapped { label: allocation.label.as_ref().into() });
+            }
+            allocation.views.store(if writer { -1 } else { views + 1 }, Ordering::Relaxed);
+            return Ok(HostView { allocation, writer });
+        }
+    }
+}
+
+impl Drop for HostView<'_> {
+    fn drop(&mut self) {
+        let _turn = self.allocation.core.turn();
+        let views = self.allocation.views.load(Ordering::Relaxed);
+        self.allocation.views.store(if self.writer { 0 } else { views - 1 }, Ordering::Relaxed);
+    }
+}

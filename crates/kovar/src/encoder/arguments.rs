@@ -1,0 +1,147 @@
+//! Checks of a dispatch against its kernel and device.
+
+use std::sync::Arc;
+
+use kovar_hal::{Binding, Limits};
+use smallvec::SmallVec;
+
+use super::dispatch::{Dispatch, GridSize, MAX_SLOTS};
+use crate::hazard::Mode;
+use crate::{Buffer, Error, Kernel, Misuse, Result, Slot};
+
+pub(super) type Bindings = SmallVec<[Binding; MAX_SLOTS + 1]>;
+
+/// Bytes of an indirect grid.
+pub(super) const INDIRECT: u64 = 12;
+
+/// Where a dispatch is recorded.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) capturing: bool,
+}
+
+#[cold]
+fn refuse(kernel: &Kernel, misuse: Misuse) -> Error {
+    Error::Dispatch { kernel: kernel.name().into(), misuse }
+}
+
+/// Checks the size of the constants.
+pub(super) fn constants(dispatch: &Dispatch<'_>) -> Result<()> {
+    let wanted = dispatch.kernel.reflection().constants_bytes() as usize;
+    if dispatch.constants.len() == wanted {
+        return Ok(());
+    }
+    Err(refuse(dispatch.kernel, Misuse::Constants { given: dispatch.constants.len(), wanted }))
+}
+
+/// The bytes that a view gives to a slot: whole words, as far as the allocation has them.
+fn binding(buffer: &Buffer) -> Binding {
+    let len = buffer.byte_len().next_multiple_of(4).min(buffer.allocation.raw.len - buffer.offset);
+    Binding { buffer: buffer.allocation.raw, offset: buffer.offset, len }
+}
+
+/// Checks buffers against the slots of a kernel. The bindings come out in the order of the slots.
+pub(super) fn bindings(
+    kernel: &Kernel,
+    bound: &[Option<&Buffer>; MAX_SLOTS],
+    misbound: Option<usize>,
+    context: Context<'_>,
+) -> Result<Bindings> {
+    let wanted = &kernel.reflection().slots;
+    let slots = wanted.len();
+    if let Some(slot) = misbound {
+        let misuse = if slot < slots { Misuse::BoundTwice { slot } } else { Misuse::NoSlot { slot, slots } };
+        return Err(refuse(kernel, misuse));
+    }
+    if let Some(slot) = (slots..MAX_SLOTS).find(|slot| bound[*slot].is_some()) {
+        return Err(refuse(kernel, Misuse::NoSlot { slot, slots }));
+    }
+    let mut bindings = Bindings::new();
+    for (slot, wanted) in wanted.iter().enumerate() {
+        let Some(buffer) = bound.get(slot).copied().flatten() else {
+            return Err(refuse(kernel, Misuse::Unbound { slot, name: wanted.name.clone() }));
+        };
+        let binding = binding(buffer);
+        if let Some(misuse) = misfit(kernel, slot, wanted, buffer, &binding, context) {
+            return Err(refuse(kernel, misuse));
+        }
+        bindings.push(binding);
+    }
+    match aliased(kernel, bound, &bindings) {
+        Some(misuse) => Err(refuse(kernel, misuse)),
+        None => Ok(bindings),
+    }
+}
+
+/// What is wrong with a buffer in a slot.
+fn misfit(
+    kernel: &Kernel,
+    slot: usize,
+    wanted: &Slot,
+    buffer: &Buffer,
+    bound: &Binding,
+    Context { limits, capturing }: Context<'_>,
+) -> Option<Misuse> {
+    let label = || buffer.label().to_string();
+    let size = |reason: String| Some(Misuse::Size { slot, label: label(), bytes: bound.len, reason });
+    let alignment = limits.storage_alignment;
+    if !Arc::ptr_eq(&buffer.allocation.core, &kernel.0.core) {
+        Some(Misuse::Foreign { slot, label: label() })
+    } else if buffer.allocation.transient && !capturing {
+        Some(Misuse::Transient { slot })
+    } else if !bound.offset.is_multiple_of(alignment) {
+        Some(Misuse::Misaligned { slot, label: label(), offset: bound.offset, alignment })
+    } else if bound.len > limits.binding {
+        size(format!("this device binds at most {}", limits.binding))
+    } else if bound.len < wanted.min_bytes {
+        size(format!("the kernel wants at least {}", wanted.min_bytes))
+    } else if wanted.access == Mode::Write && buffer.allocation.read_only {
+        size("imported memory is read-only, and the kernel writes this slot".into())
+    } else {
+        None
+    }
+}
+
+/// Two slots that overlap when one of them is written: what the kernel would see depends on the device.
+fn aliased(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], bindings: &Bindings) -> Option<Misuse> {
+    let slots = &kernel.reflection().slots;
+    for (written, _) in slots.iter().enumerate().filter(|(_, slot)| slot.access == Mode::Write) {
+        let a = &bindings[written];
+        for (other, b) in bindings.iter().enumerate() {
+            let overlap = a.offset < b.offset + b.len && b.offset < a.offset + a.len;
+            let same = || matches!((bound[written], bound[other]), (Some(a), Some(b)) if a.same_allocation(b));
+            if other != written && overlap && same() {
+                let label = bound[written].map_or(String::new(), |buffer| buffer.label().into());
+                return Some(Misuse::Aliased { written, other, label });
+            }
+        }
+    }
+    None
+}
+
+/// Checks the grid.
+pub(super) fn grid(dispatch: &Dispatch<'_>, limits: &Limits) -> Result<kovar_hal::Grid> {
+    let groups = match dispatch.grid {
+        GridSize::None => return Err(refuse(dispatch.kernel, Misuse::NoGrid)),
+        GridSize::Indirect(buffer) => {
+            let misuse = |reason: &str| Misuse::Transfer(format!("indirect grid in {:?}: {reason}", buffer.label()));
+            if !Arc::ptr_eq(&buffer.allocation.core, &dispatch.kernel.0.core) {
+                return Err(refuse(dispatch.kernel, misuse("belongs to another device")));
+            }
+            if buffer.byte_len() < INDIRECT || !buffer.offset.is_multiple_of(4) {
+                return Err(refuse(dispatch.kernel, misuse("wants 12 bytes at a multiple of 4")));
+            }
+            return Ok(kovar_hal::Grid::Indirect { buffer: buffer.allocation.raw, offset: buffer.offset });
+        }
+        GridSize::Groups(groups) => groups,
+        GridSize::Threads(threads) => {
+            let size = dispatch.kernel.reflection().workgroup;
+            std::array::from_fn(|axis| threads[axis].div_ceil(size[axis].max(1)))
+        }
+    };
+    if (0..3).any(|axis| groups[axis] > limits.groups[axis]) {
+        return Err(refuse(dispatch.kernel, Misuse::Grid { groups, limit: limits.groups }));
+    }
+    Ok(kovar_hal::Grid::Groups(groups))
+}

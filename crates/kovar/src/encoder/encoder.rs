@@ -1,0 +1,396 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use kovar_hal::{Binding, DispatchCommand, Grid, MemoryKind, RecorderDesc, ShaderFormat};
+use rustc_hash::FxHashMap;
+
+use super::arguments::{self, Bindings, Context, INDIRECT};
+use super::dispatch::{Dispatch, GridSize};
+use super::issue::Issuer;
+use super::node::{Accesses, Node, Work};
+use super::record::DispatchRecord;
+use super::submission::Submission;
+use crate::buffer::Allocation;
+use crate::device::Used;
+use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
+use crate::kernel::ConstantsKind;
+use crate::stats::Stats;
+use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
+
+/// Bytes of one block of the constant ring.
+const RING_BLOCK: usize = 64 << 10;
+
+/// Where commands go: to the device's recorder, or into the list of a graph.
+#[allow(clippy::large_enum_variant, reason = "there is one for each encoder, and the recording path is the large one")]
+enum Sink {
+    Live(Issuer),
+    Capture(Vec<Node>),
+}
+
+/// Records a forward pass: one command buffer, one concurrent pass, barriers where they are needed and nowhere else.
+///
+/// An encoder may move between threads, and many may record at once. Dropping one records nothing.
+pub struct CommandEncoder {
+    device: Device,
+    /// Unique among the encoders of a device, until 2^32 of them have been.
+    id: u32,
+    label: String,
+    sink: Sink,
+    /// Allocations met so far, numbered densely for the tracker.
+    known: FxHashMap<u64, u32>,
+    used: Vec<Used>,
+    kernels: Vec<Kernel>,
+    ring: Vec<Buffer>,
+    ring_used: usize,
+}
+
+/// What a graph takes over from the encoder that captured it.
+pub(crate) struct Captured {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) used: Vec<Used>,
+}
+
+impl CommandEncoder {
+    pub(crate) fn new(device: Device, options: EncoderOptions) -> Result<CommandEncoder> {
+        let desc = RecorderDesc { label: &options.label, timing: options.timing, reusable: false };
+        let recorder = device.0.core.hal.create_recorder(&desc)?;
+        let mut issuer = Issuer::new(recorder, options.barriers);
+        issuer.tracing = options.trace.then(Tracing::default);
+        Ok(CommandEncoder::with_sink(device, options.label, Sink::Live(issuer)))
+    }
+
+    /// An encoder that keeps its commands for a graph.
+    pub(crate) fn capturing(device: Device, label: String) -> CommandEncoder {
+        CommandEncoder::with_sink(device, label, Sink::Capture(Vec::new()))
+    }
+
+    fn with_sink(device: Device, label: String, sink: Sink) -> CommandEncoder {
+        let id = device.0.core.next_encoder.fetch_add(1, Relaxed);
+        CommandEncoder {
+            device,
+            id,
+            label,
+            sink,
+            known: FxHashMap::default(),
+            used: Vec::new(),
+            kernels: Vec::new(),
+            ring: Vec::new(),
+            ring_used: 0,
+        }
+    }
+
+    pub(crate) fn captured(self) -> Captured {
+        let nodes = match self.sink {
+            Sink::Capture(nodes) => nodes,
+            Sink::Live(_) => Vec::new(),
+        };
+        Captured { nodes, used: self.used }
+    }
+
+    /// The device it records for.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether commands are kept for a graph instead of being recorded.
+    pub fn is_capturing(&self) -> bool {
+        matches!(self.sink, Sink::Capture(_))
+    }
+
+    /// The hazard tracker: what the open group has touched. A capture has no groups yet.
+    pub fn hazards(&self) -> Option<&Tracker> {
+        match &self.sink {
+            Sink::Live(issuer) => Some(&issuer.tracker),
+            Sink::Capture(_) => None,
+        }
+    }
+
+    /// What was recorded so far.
+    pub fn stats(&self) -> Stats {
+        match &self.sink {
+            Sink::Live(issuer) => issuer.stats,
+            Sink::Capture(_) => Stats::default(),
+        }
+    }
+
+    /// A buffer for intermediate results of this recording; its bytes are unspecified until written. A live recording
+    /// takes it from the device's pool, a capture leaves its place in memory to the graph's plan.
+    ///
+    /// # Errors
+    /// As [`Device::scratch`].
+    pub fn scratch(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        match self.sink {
+            Sink::Live(_) => self.device.scratch(dtype, shape),
+            Sink::Capture(_) => self.device.transient(dtype, shape),
+        }
+    }
+
+    /// Records a kernel.
+    ///
+    /// # Errors
+    /// [`Error::Dispatch`], naming kernel and slot, if the arguments do not fit; [`Error::MissingBarrier`] in manual
+    /// mode. Nothing is recorded then and the encoder stays usable.
+    pub fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
+        self.check_kernel(dispatch.kernel)?;
+        let context = self.context();
+        arguments::constants(&dispatch)?;
+        let bindings = arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context)?;
+        let grid = arguments::grid(&dispatch, context.limits)?;
+        let mut accesses = self.accesses(dispatch.kernel, &dispatch.slots, &bindings);
+        if let GridSize::Indirect(buffer) = dispatch.grid {
+            let resource = self.resource(buffer, false);
+            accesses.push(Access { resource, range: buffer.offset..buffer.offset + INDIRECT, mode: Mode::Read });
+        }
+        let Dispatch { kernel, constants, label, kind, opaque, .. } = dispatch;
+        self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque })
+    }
+
+    /// Records a baked dispatch on these buffers, one for each slot in order.
+    ///
+    /// # Errors
+    /// As [`dispatch`](CommandEncoder::dispatch).
+    pub fn dispatch_record(&mut self, record: &DispatchRecord, buffers: &[&Buffer]) -> Result<()> {
+        let kernel = &record.kernel;
+        self.check_kernel(kernel)?;
+        let (slots, misbound) = record.slots(buffers);
+        let bindings = arguments::bindings(kernel, &slots, misbound, self.context())?;
+        let accesses = self.accesses(kernel, &slots, &bindings);
+        let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
+        let (label, kind) = (record.label.as_ref(), record.kind);
+        self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque: false })
+    }
+
+    /// Records a copy between buffers of one element type and length, at word boundaries.
+    ///
+    /// # Errors
+    /// [`Error::Dispatch`] with what does not fit.
+    pub fn copy(&mut self, from: &Buffer, to: &Buffer) -> Result<()> {
+        if from.dtype() != to.dtype() || from.len() != to.len() {
+            let part = |b: &Buffer| format!("{} {} elements of {:?}", b.len(), b.dtype(), b.label());
+            return Err(transfer(format!("{} to {}", part(from), part(to))));
+        }
+        let source = self.transfer_access(from, Mode::Read)?;
+        let target = self.transfer_access(to, Mode::Write)?;
+        let meet = source.range.start < target.range.end && target.range.start < source.range.end;
+        if source.resource == target.resource && meet {
+            return Err(transfer(format!("source and destination overlap in {:?}", to.label())));
+        }
+        self.transfer("copy", Work::Copy, [source, target])
+    }
+
+    /// Records a fill with a repeated word, at word boundaries.
+    ///
+    /// # Errors
+    /// [`Error::Dispatch`] with what does not fit.
+    pub fn fill(&mut self, buffer: &Buffer, word: u32) -> Result<()> {
+        let target = self.transfer_access(buffer, Mode::Write)?;
+        self.transfer("fill", Work::Fill(word), [target])
+    }
+
+    /// Ends the group by the caller's wish. A capture has no groups; its barriers are computed when it is compiled.
+    pub fn barrier(&mut self) {
+        if let Sink::Live(issuer) = &mut self.sink {
+            issuer.barrier();
+        }
+    }
+
+    /// A barrier for what the tracker cannot see, even if the group is empty. In a capture nothing is moved across it.
+    pub fn force_barrier(&mut self) {
+        match &mut self.sink {
+            Sink::Live(issuer) => issuer.force_barrier(),
+            Sink::Capture(nodes) => nodes.push(Node::barrier()),
+        }
+    }
+
+    /// Opens a named region, shown in vendor tools.
+    pub fn push_label(&mut self, label: &str) {
+        if let Sink::Live(issuer) = &mut self.sink {
+            issuer.recorder.push_label(label);
+        }
+    }
+
+    /// Closes it.
+    pub fn pop_label(&mut self) {
+        if let Sink::Live(issuer) = &mut self.sink {
+            issuer.recorder.pop_label();
+        }
+    }
+
+    /// Hands the recording to the device. It runs after everything committed before it.
+    ///
+    /// # Errors
+    /// [`Error::Mapped`] if the host holds a view of a buffer that the recording uses, device errors.
+    pub fn commit(self) -> Result<Submission> {
+        let CommandEncoder { device, label, sink, used, kernels, .. } = self;
+        let Sink::Live(issuer) = sink else {
+            return Err(transfer("a capture is not committed; compile its graph".into()));
+        };
+        let trace = issuer.tracing.map(|tracing| Arc::new(tracing.finish(&label, names(&used))));
+        let commands = issuer.recorder.finish()?;
+        let stats = Stats { command_buffers: 1, ..issuer.stats };
+        let mut submission = device.submit(commands, used.into(), kernels.into(), &label)?;
+        submission.trace = trace;
+        device.0.core.counters.add(&stats);
+        Ok(submission)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { limits: &self.device.info().limits, capturing: self.is_capturing() }
+    }
+
+    fn check_kernel(&self, kernel: &Kernel) -> Result<()> {
+        if Arc::ptr_eq(&self.device.0.core, &kernel.0.core) {
+            return Ok(());
+        }
+        Err(Error::Dispatch { kernel: kernel.name().into(), misuse: Misuse::ForeignKernel })
+    }
+
+    /// Sends a checked dispatch on its way.
+    fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
+        let Checked { kernel, mut bindings, accesses, mut constants, grid, label, kind, opaque } = checked;
+        let mut ring = None;
+        if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
+            let (binding, block) = self.place(constants)?;
+            bindings.push(binding);
+            ring = Some(block);
+            // A Rust function reads its constants from the dispatch, however large they are.
+            if self.device.info().shader != ShaderFormat::Cpu {
+                constants = &[];
+            }
+        }
+        let label = if label.is_empty() { kernel.name() } else { label };
+        match &mut self.sink {
+            Sink::Live(issuer) => {
+                let pipeline = kernel.0.pipeline;
+                let command = DispatchCommand { pipeline, bindings: &bindings, constants, grid, label };
+                // SAFETY: the bindings were checked against buffers and limits; `used` and `kernels` keep everything
+                // alive until the submission has ended; the issuer puts a barrier before what conflicts.
+                issuer.issue(label, &accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
+                issuer.stats.dispatches += 1;
+                // A forward pass uses a dozen kernels; the one used last is the likeliest.
+                if !self.kernels.iter().rev().any(|kept| Arc::ptr_eq(&kept.0, &kernel.0)) {
+                    self.kernels.push(kernel.clone());
+                }
+            }
+            Sink::Capture(nodes) => {
+                let node = Node::dispatch(kernel, &bindings, accesses, ring, constants, grid);
+                nodes.push(Node { label: label.into(), kind, opaque, ..node });
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer<const N: usize>(&mut self, label: &str, work: Work, accesses: [Access; N]) -> Result<()> {
+        match &mut self.sink {
+            Sink::Live(issuer) => {
+                let used = &self.used;
+                issuer.issue(label, &accesses, |recorder| {
+                    // SAFETY: ranges lie in live buffers that `used` keeps, are whole words, and do not overlap.
+                    unsafe { work.transfer(recorder, &accesses, |r| used[r.0 as usize].allocation.raw) }
+                })?;
+                issuer.stats.transfers += 1;
+            }
+            Sink::Capture(nodes) => {
+                let accesses = accesses.into_iter().collect();
+                nodes.push(Node { work, accesses, label: label.into(), kind: OpKind::Transfer, opaque: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of an allocation, which is kept alive from now on.
+    fn resource(&mut self, buffer: &Buffer, written: bool) -> ResourceId {
+        let allocation = &buffer.allocation;
+        let hint = allocation.hint.load(Relaxed);
+        let known = (hint >> 32 == u64::from(self.id)).then_some(hint as u32);
+        let id = known.unwrap_or_else(|| {
+            let next = self.used.len() as u32;
+            let id = *self.known.entry(allocation.id).or_insert(next);
+            if id == next {
+                self.used.push(Used { allocation: allocation.clone(), written: false });
+            }
+            allocation.hint.store(u64::from(self.id) << 32 | u64::from(id), Relaxed);
+            id
+        });
+        if written {
+            self.used[id as usize].written = true;
+        }
+        ResourceId(id)
+    }
+
+    fn accesses(&mut self, kernel: &Kernel, slots: &[Option<&Buffer>], bindings: &[Binding]) -> Accesses {
+        let mut accesses = Accesses::new();
+        for ((slot, buffer), bound) in kernel.0.reflection.slots.iter().zip(slots.iter().flatten()).zip(bindings) {
+            let resource = self.resource(buffer, slot.access == Mode::Write);
+            accesses.push(Access { resource, range: bound.offset..bound.offset + bound.len, mode: slot.access });
+        }
+        accesses
+    }
+
+    fn transfer_access(&mut self, buffer: &Buffer, mode: Mode) -> Result<Access> {
+        let (offset, len) = (buffer.offset, buffer.byte_len());
+        if !Arc::ptr_eq(&buffer.allocation.core, &self.device.0.core) {
+            return Err(transfer(format!("{:?} belongs to another device", buffer.label())));
+        }
+        if buffer.allocation.transient && !self.is_capturing() {
+            return Err(Error::Transient { label: buffer.label().into() });
+        }
+        if !offset.is_multiple_of(4) || !len.is_multiple_of(4) {
+            return Err(transfer(format!("{len} bytes at offset {offset} of {:?}: not whole words", buffer.label())));
+        }
+        if mode == Mode::Write && buffer.allocation.read_only {
+            return Err(transfer(format!("{:?} is imported memory, which is read-only", buffer.label())));
+        }
+        let resource = self.resource(buffer, mode == Mode::Write);
+        Ok(Access { resource, range: offset..offset + len, mode })
+    }
+
+    /// Writes constants into the ring.
+    fn place(&mut self, constants: &[u8]) -> Result<(Binding, ResourceId)> {
+        let align = self.device.info().limits.uniform_alignment.max(16) as usize;
+        let mut at = self.ring_used.next_multiple_of(align);
+        if self.ring.last().is_none_or(|block| at + constants.len() > block.len()) {
+            let size = RING_BLOCK.max(constants.len().next_multiple_of(align));
+            let block = self.device.buffer_in(MemoryKind::Shared, DType::U8, &[size], "constants")?;
+            self.ring.push(block);
+            at = 0;
+        }
+        let Some(block) = self.ring.last().cloned() else { return Err(transfer("the constant ring is empty".into())) };
+        block.view(at..at + constants.len())?.write_bytes(constants)?;
+        self.ring_used = at + constants.len();
+        let binding = Binding { buffer: block.allocation.raw, offset: at as u64, len: constants.len() as u64 };
+        Ok((binding, self.resource(&block, false)))
+    }
+}
+
+/// A dispatch whose arguments fit.
+struct Checked<'a> {
+    kernel: &'a Kernel,
+    bindings: Bindings,
+    accesses: Accesses,
+    constants: &'a [u8],
+    grid: Grid,
+    label: &'a str,
+    kind: OpKind,
+    opaque: bool,
+}
+
+impl Allocation {
+    /// Notes the submission that uses these bytes.
+    pub(crate) fn stamp(&self, value: u64, written: bool) {
+        self.last_use.store(value, Release);
+        if written {
+            self.last_write.store(value, Release);
+            self.poisoned.store(false, Release);
+        }
+    }
+}
+
+/// Identity and name of each allocation, by its number.
+pub(crate) fn names(used: &[Used]) -> Vec<(u64, String)> {
+    used.iter().map(|used| (used.allocation.id, used.allocation.label.to_string())).collect()
+}
+
+fn transfer(message: String) -> Error {
+    Error::Dispatch { kernel: "transfer".into(), misuse: Misuse::Transfer(message) }
+}

@@ -1,0 +1,85 @@
+use kovar_hal::Recorder;
+
+use crate::hazard::{Access, Cause, Conflict, NodeId, Tracing, Tracker};
+use crate::stats::Stats;
+use crate::{Barriers, Error, Result};
+
+/// The one way from a command to a recorder: live recording and replay of a graph both issue through it, so that their
+/// barriers are equal by construction.
+pub(crate) struct Issuer {
+    pub(crate) recorder: Box<dyn Recorder>,
+    pub(crate) tracker: Tracker,
+    pub(crate) stats: Stats,
+    /// What was issued, if it is to be examined.
+    pub(crate) tracing: Option<Tracing>,
+    barriers: Barriers,
+    nodes: u32,
+}
+
+impl Issuer {
+    pub(crate) fn new(recorder: Box<dyn Recorder>, barriers: Barriers) -> Issuer {
+        Issuer { recorder, tracker: Tracker::default(), stats: Stats::default(), tracing: None, barriers, nodes: 0 }
+    }
+
+    /// Issues a command, with a barrier before it if it may not join the open group. The conflict that asked for the
+    /// barrier comes back.
+    pub(crate) fn issue(
+        &mut self,
+        label: &str,
+        accesses: &[Access],
+        record: impl FnOnce(&mut dyn Recorder),
+    ) -> Result<Option<Conflict>> {
+        let conflict = match self.barriers {
+            Barriers::Serial => {
+                if !self.tracker.is_empty() {
+                    self.close(Cause::Caller);
+                }
+                None
+            }
+            Barriers::Auto => self.tracker.conflict(accesses).inspect(|_| self.close(Cause::Tracker)),
+            Barriers::Manual => match self.tracker.conflict(accesses) {
+                None => None,
+                Some(conflict) => return Err(Error::MissingBarrier { label: label.into(), conflict }),
+            },
+        };
+        if self.tracker.is_empty() {
+            // The first of its group: nothing to leave out.
+        } else {
+            self.stats.barriers_elided += 1;
+        }
+        record(self.recorder.as_mut());
+        if let Some(tracing) = &mut self.tracing {
+            tracing.command(label, accesses);
+        }
+        self.tracker.record(NodeId(self.nodes), accesses);
+        self.nodes += 1;
+        Ok(conflict)
+    }
+
+    fn close(&mut self, cause: Cause) {
+        self.end_group(cause);
+        self.stats.barriers_placed += 1;
+    }
+
+    fn end_group(&mut self, cause: Cause) {
+        self.recorder.barrier();
+        self.tracker.close_group();
+        if let Some(tracing) = &mut self.tracing {
+            tracing.barrier(cause);
+        }
+    }
+
+    /// Ends the group by the caller's wish.
+    pub(crate) fn barrier(&mut self) {
+        if !self.tracker.is_empty() {
+            self.end_group(Cause::Caller);
+            self.stats.barriers_manual += 1;
+        }
+    }
+
+    /// Ends the group even if it is empty.
+    pub(crate) fn force_barrier(&mut self) {
+        self.end_group(Cause::Caller);
+        self.stats.barriers_forced += 1;
+    }
+}

@@ -1,0 +1,18 @@
+//! One recorder for a whole forward pass.
+
+mod arguments;
+mod dispatch;
+#[allow(clippy::module_inception)]
+mod encoder;
+mod issue;
+mod node;
+mod record;
+mod submission;
+
+pub use dispatch::{Dispatch, MAX_SLOTS, OpKind};
+pub use encoder::CommandEncoder;
+pub(crate) use encoder::{Captured, names};
+pub(crate) use issue::Issuer;
+pub(crate) use node::{Accesses, Kernelled, Node, NodeGrid, Part, Work};
+pub use record::DispatchRecord;
+pub use submission::{Completed, Submission, Waited};

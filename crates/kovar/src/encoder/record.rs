@@ -1,0 +1,71 @@
+use smallvec::SmallVec;
+
+use super::arguments;
+use super::dispatch::{Dispatch, GridSize, MAX_SLOTS, OpKind};
+use crate::{Buffer, Error, Kernel, Misuse, Result};
+
+/// A dispatch whose kernel, grid and constants were checked and packed once. Only buffers are given when it is recorded.
+///
+/// ```
+/// # use kovar::{Backend, Device, DeviceOptions, DType, Dispatch, DispatchRecord, KernelSource};
+/// # static CLEAR: KernelSource = KernelSource::wgsl("clear",
+/// #     "@group(0) @binding(0) var<storage, read_write> x: array<f32>; var<immediate> n: u32;
+/// #      @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) { if (id.x < n) { x[id.x] = 0.0; } }");
+/// let device = Device::open(&DeviceOptions::of(Backend::Null))?;
+/// let clear = device.kernel(&CLEAR, &[])?;
+/// let record = DispatchRecord::bake(&Dispatch::new(&clear).constants(&64u32).threads([64, 1, 1]))?;
+/// let (x, y) = (device.buffer(DType::F32, &[64])?, device.buffer(DType::F32, &[64])?);
+/// let mut encoder = device.encoder()?;
+/// encoder.dispatch_record(&record, &[&x])?;
+/// encoder.dispatch_record(&record, &[&y])?;
+/// encoder.commit()?.wait()?;
+/// # Ok::<(), kovar::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct DispatchRecord {
+    pub(crate) kernel: Kernel,
+    pub(crate) constants: SmallVec<[u8; 64]>,
+    pub(crate) groups: [u32; 3],
+    pub(crate) label: Box<str>,
+    pub(crate) kind: OpKind,
+}
+
+impl DispatchRecord {
+    /// Packs a dispatch; what it binds is left out.
+    ///
+    /// # Errors
+    /// [`Error::Dispatch`] if constants or grid do not fit, or the grid is read from a buffer.
+    pub fn bake(dispatch: &Dispatch<'_>) -> Result<DispatchRecord> {
+        let kernel = dispatch.kernel.clone();
+        arguments::constants(dispatch)?;
+        if let GridSize::Indirect(_) = dispatch.grid {
+            let misuse = Misuse::Transfer("the grid of a record is fixed, not read from a buffer".into());
+            return Err(Error::Dispatch { kernel: kernel.name().into(), misuse });
+        }
+        let limits = &kernel.0.core.hal.info().limits;
+        let groups = match arguments::grid(dispatch, limits)? {
+            kovar_hal::Grid::Groups(groups) => groups,
+            kovar_hal::Grid::Indirect { .. } => [0; 3],
+        };
+        Ok(DispatchRecord {
+            constants: SmallVec::from_slice(dispatch.constants),
+            groups,
+            label: dispatch.label.into(),
+            kind: dispatch.kind,
+            kernel,
+        })
+    }
+
+    /// The kernel that it runs.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    pub(crate) fn slots<'a>(&self, buffers: &[&'a Buffer]) -> ([Option<&'a Buffer>; MAX_SLOTS], Option<usize>) {
+        let mut slots = [None; MAX_SLOTS];
+        for (slot, buffer) in slots.iter_mut().zip(buffers) {
+            *slot = Some(*buffer);
+        }
+        (slots, (buffers.len() > MAX_SLOTS).then_some(MAX_SLOTS))
+    }
+}

@@ -1,0 +1,95 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use kovar_hal::{CommandBuffer, TimeSpan};
+
+use crate::hazard::Trace;
+use crate::{Device, Error, Result};
+
+/// Work handed to the device. Dropping it lets the work go on: what it uses stays alive until it has ended.
+#[must_use = "dropping a submission does not wait for it; errors are then seen when its results are read"]
+pub struct Submission {
+    device: Device,
+    commands: Arc<dyn CommandBuffer>,
+    value: u64,
+    label: String,
+    pub(super) trace: Option<Arc<Trace>>,
+}
+
+/// A submission that has ended well.
+#[derive(Debug, Clone)]
+pub struct Completed {
+    /// Label of its encoder.
+    pub label: String,
+    /// Start and end on the device's clock, if it has one and times were asked for.
+    pub time: Option<TimeSpan>,
+    /// Start and end of each command, if they were asked for.
+    pub times: Vec<Option<TimeSpan>>,
+    /// What was recorded, if the encoder was asked to keep it.
+    pub trace: Option<Arc<Trace>>,
+}
+
+/// Outcome of a wait with a time limit.
+pub enum Waited {
+    /// It has ended.
+    Completed(Completed),
+    /// It runs on.
+    Pending(Submission),
+}
+
+impl Submission {
+    pub(crate) fn new(device: Device, commands: Arc<dyn CommandBuffer>, value: u64, label: String) -> Submission {
+        Submission { device, commands, value, label, trace: None }
+    }
+
+    /// Its number: submissions of a device are numbered from 1 in their order.
+    pub fn number(&self) -> u64 {
+        self.value
+    }
+
+    /// What was recorded, if the encoder was asked to keep it.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn is_done(&self) -> Result<bool> {
+        self.device.0.core.has_reached(self.value)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// What went wrong on the device; the buffers that it wrote are then poisoned.
+    pub fn wait(self) -> Result<Completed> {
+        self.device.0.core.wait_for(self.value)?;
+        self.completed()
+    }
+
+    /// Waits, but not for ever.
+    ///
+    /// # Errors
+    /// As [`wait`](Submission::wait).
+    pub fn wait_for(self, limit: Duration) -> Result<Waited> {
+        if self.device.0.core.wait_until(self.value, Some(limit))? {
+            Ok(Waited::Completed(self.completed()?))
+        } else {
+            Ok(Waited::Pending(self))
+        }
+    }
+
+    fn completed(self) -> Result<Completed> {
+        self.device.0.reap()?;
+        self.commands.status().map_err(Error::from)?;
+        Ok(Completed { label: self.label, time: self.commands.time(), times: self.commands.times(), trace: self.trace })
+    }
+}
+
+impl std::fmt::Debug for Submission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Submission({} {:?})", self.value, self.label)
+    }
+}

@@ -1,0 +1,237 @@
+use kovar_hal::HalError;
+
+use crate::DType;
+use crate::hazard::Conflict;
+
+/// Result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, each variant one thing that a caller can act on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A failure of the device or its driver.
+    #[error(transparent)]
+    Device(#[from] HalError),
+    /// The device that was asked for is not here.
+    #[error("no device {wanted:?}: {reason}")]
+    NoDevice {
+        /// What was asked for.
+        wanted: String,
+        /// What there is instead, or why.
+        reason: String,
+    },
+    /// A shape that no buffer can have.
+    #[error("a buffer {label:?} of {shape:?} {dtype}: {reason}")]
+    Shape {
+        /// Label of the buffer.
+        label: String,
+        /// The shape.
+        shape: Vec<usize>,
+        /// The element type.
+        dtype: DType,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A view that does not lie in its buffer.
+    #[error("elements {start}..{end} of buffer {label:?}, which has {len}")]
+    Range {
+        /// Label of the buffer.
+        label: String,
+        /// First element.
+        start: usize,
+        /// One past the last.
+        end: usize,
+        /// Elements of the buffer.
+        len: usize,
+    },
+    /// Elements of another type than the buffer's.
+    #[error("buffer {label:?} holds {actual}, not {wanted}")]
+    DType {
+        /// Label of the buffer.
+        label: String,
+        /// What was asked for.
+        wanted: DType,
+        /// What it holds.
+        actual: DType,
+    },
+    /// Host data of another length than the buffer.
+    #[error("buffer {label:?} has {actual} elements, the host slice {given}")]
+    Length {
+        /// Label of the buffer.
+        label: String,
+        /// Elements given.
+        given: usize,
+        /// Elements there are.
+        actual: usize,
+    },
+    /// The host holds a view of the buffer.
+    #[error("buffer {label:?} is mapped by the host; drop the view first")]
+    Mapped {
+        /// Label of the buffer.
+        label: String,
+    },
+    /// A buffer that exists within a graph alone was used outside it.
+    #[error("buffer {label:?} is scratch of a capture and has no memory of its own; copy it to a real buffer")]
+    Transient {
+        /// Label of the buffer.
+        label: String,
+    },
+    /// A graph cannot be changed so.
+    #[error("graph {label:?}: {message}")]
+    Graph {
+        /// Label of the graph.
+        label: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The submission that wrote the buffer failed.
+    #[error("buffer {label:?} holds the result of a failed submission; write it again before reading")]
+    Poisoned {
+        /// Label of the buffer.
+        label: String,
+    },
+    /// A kernel does not translate.
+    #[error("kernel {kernel}: {message}")]
+    Kernel {
+        /// Its name.
+        kernel: String,
+        /// The compiler's message, with the source line.
+        message: String,
+    },
+    /// A kernel has no form for this device.
+    #[error("kernel {kernel} cannot run on {backend}: {reason}")]
+    NoForm {
+        /// Its name.
+        kernel: String,
+        /// The backend.
+        backend: kovar_hal::Backend,
+        /// What to add.
+        reason: String,
+    },
+    /// A dispatch that the kernel or device does not take. The encoder stays usable.
+    #[error("dispatch of {kernel}: {misuse}")]
+    Dispatch {
+        /// Name of the kernel.
+        kernel: String,
+        /// What is wrong.
+        misuse: Misuse,
+    },
+    /// A kernel was given something that it does not take.
+    #[error("{op}: {message}")]
+    Op {
+        /// The operation.
+        op: &'static str,
+        /// What is wrong, naming argument and shapes.
+        message: String,
+    },
+    /// In manual mode: two commands conflict and no barrier stands between them.
+    #[error("{label}: a barrier is missing: {conflict}")]
+    MissingBarrier {
+        /// Label of the later command.
+        label: String,
+        /// The two commands and the bytes.
+        conflict: Conflict,
+    },
+}
+
+/// What is wrong with a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// Nothing was bound to a slot.
+    #[error("slot {slot} ({name}) is not bound")]
+    Unbound {
+        /// The slot.
+        slot: usize,
+        /// Its name in the source.
+        name: String,
+    },
+    /// A slot was bound twice.
+    #[error("slot {slot} is bound twice")]
+    BoundTwice {
+        /// The slot.
+        slot: usize,
+    },
+    /// The kernel has no such slot.
+    #[error("slot {slot} does not exist, the kernel has {slots}")]
+    NoSlot {
+        /// The slot.
+        slot: usize,
+        /// How many there are.
+        slots: usize,
+    },
+    /// Constants of another size.
+    #[error("constants have {given} bytes, the kernel wants {wanted}")]
+    Constants {
+        /// Bytes given.
+        given: usize,
+        /// Bytes wanted.
+        wanted: usize,
+    },
+    /// An offset that the device cannot bind.
+    #[error("slot {slot} ({label:?}): offset {offset} is not a multiple of {alignment} bytes")]
+    Misaligned {
+        /// The slot.
+        slot: usize,
+        /// Label of the buffer.
+        label: String,
+        /// Its byte offset.
+        offset: u64,
+        /// What the device wants.
+        alignment: u64,
+    },
+    /// A binding larger than the device takes, or smaller than the kernel's block.
+    #[error("slot {slot} ({label:?}): {bytes} bytes, {reason}")]
+    Size {
+        /// The slot.
+        slot: usize,
+        /// Label of the buffer.
+        label: String,
+        /// Its bytes.
+        bytes: u64,
+        /// The limit broken.
+        reason: String,
+    },
+    /// A written slot overlaps another slot.
+    #[error("slots {written} and {other} overlap in buffer {label:?}, and the first is written")]
+    Aliased {
+        /// The written slot.
+        written: usize,
+        /// The other.
+        other: usize,
+        /// Label of the buffer.
+        label: String,
+    },
+    /// A buffer of another device.
+    #[error("slot {slot} ({label:?}) belongs to another device")]
+    Foreign {
+        /// The slot.
+        slot: usize,
+        /// Label of the buffer.
+        label: String,
+    },
+    /// Scratch of a capture in a live recording.
+    #[error("slot {slot} is scratch of a capture, which has no memory of its own")]
+    Transient {
+        /// The slot.
+        slot: usize,
+    },
+    /// No grid was given.
+    #[error("no grid")]
+    NoGrid,
+    /// The grid is over the device's limit.
+    #[error("a grid of {groups:?} workgroups, the device takes {limit:?}")]
+    Grid {
+        /// The grid.
+        groups: [u32; 3],
+        /// The limit.
+        limit: [u32; 3],
+    },
+    /// The kernel belongs to another device.
+    #[error("the kernel was made for another device")]
+    ForeignKernel,
+    /// Copy or fill with ranges that do not fit.
+    #[error("{0}")]
+    Transfer(String),
+}

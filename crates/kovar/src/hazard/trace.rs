@@ -1,0 +1,138 @@
+//! What an encoder recorded, kept for examination.
+
+use rustc_hash::FxHashMap;
+
+use super::access::{Access, ResourceId};
+use super::explain::{Command, Explanation, Item, explain};
+use super::verify::{Step, Verdict, verify};
+
+/// The commands of one recording in order, with their barriers and the bytes that they touch.
+///
+/// An encoder keeps one when [`EncoderOptions::trace`](crate::EncoderOptions::trace) asks for it;
+/// [`Submission::trace`](crate::Submission::trace) and [`Completed::trace`](crate::Completed::trace) give it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trace {
+    pub(crate) label: String,
+    pub(crate) steps: Vec<Step>,
+    /// Steps before which the caller, not the tracker, asked for a barrier.
+    pub(crate) asked: Vec<usize>,
+    /// The allocation behind each number: its identity on the device and its name.
+    pub(crate) resources: Vec<(u64, String)>,
+}
+
+/// A trace in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Tracing {
+    steps: Vec<Step>,
+    asked: Vec<usize>,
+    barrier: Option<Cause>,
+}
+
+/// Who wanted a barrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Tracker,
+    Caller,
+}
+
+impl Tracing {
+    pub(crate) fn barrier(&mut self, cause: Cause) {
+        // A wish stays one when the tracker would have placed a barrier too.
+        if self.barrier != Some(Cause::Caller) {
+            self.barrier = Some(cause);
+        }
+    }
+
+    pub(crate) fn command(&mut self, label: &str, accesses: &[Access]) {
+        let barrier = self.barrier.take();
+        if barrier == Some(Cause::Caller) {
+            self.asked.push(self.steps.len());
+        }
+        self.steps.push(Step { label: label.into(), accesses: accesses.to_vec(), ordered: barrier.is_some() });
+    }
+
+    pub(crate) fn finish(self, label: &str, resources: Vec<(u64, String)>) -> Trace {
+        Trace { label: label.into(), steps: self.steps, asked: self.asked, resources }
+    }
+}
+
+impl Trace {
+    /// Label of the recording.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Its commands.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Name of the buffer behind a number of this trace.
+    pub fn buffer_name(&self, resource: ResourceId) -> String {
+        name(&self.resources, resource)
+    }
+
+    /// Proves that no barrier is missing within this recording.
+    pub fn verify(&self) -> Verdict {
+        verify(&self.steps, |resource| self.buffer_name(resource))
+    }
+
+    /// Why each barrier stands.
+    pub fn explain(&self) -> Explanation {
+        let items = self.steps.iter().enumerate().map(|(at, step)| Item {
+            label: &step.label,
+            accesses: &step.accesses,
+            ordered: step.ordered,
+            asked: self.asked.binary_search(&at).is_ok(),
+            ..Item::default()
+        });
+        explain(&self.label, items.collect(), |resource| self.buffer_name(resource), |_: &Command| 1.0)
+    }
+}
+
+fn name(resources: &[(u64, String)], resource: ResourceId) -> String {
+    match resources.get(resource.0 as usize) {
+        Some((id, label)) => format!("{label} #{id}"),
+        None => format!("allocation {}", resource.0),
+    }
+}
+
+/// Proves that no barrier is missing in several recordings of one device, given in the order of their submission.
+///
+/// A device executes submissions in that order, with a barrier between two of them, so that the start of each recording
+/// counts as ordered: by the queue, which no recording can leave out, so that it is never listed as redundant. Commands
+/// are numbered through all recordings.
+pub fn verify_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> Verdict {
+    let mut numbers: FxHashMap<u64, u32> = FxHashMap::default();
+    let mut resources: Vec<(u64, String)> = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut starts: Vec<usize> = Vec::new();
+    for trace in traces {
+        let shared: Vec<ResourceId> = trace
+            .resources
+            .iter()
+            .map(|(id, label)| {
+                ResourceId(*numbers.entry(*id).or_insert_with(|| {
+                    resources.push((*id, label.clone()));
+                    resources.len() as u32 - 1
+                }))
+            })
+            .collect();
+        starts.push(steps.len());
+        let first = steps.len();
+        steps.extend(trace.steps.iter().cloned());
+        for step in &mut steps[first..] {
+            for access in &mut step.accesses {
+                if let Some(number) = shared.get(access.resource.0 as usize) {
+                    access.resource = *number;
+                }
+            }
+        }
+        if let Some(step) = steps.get_mut(first) {
+            step.ordered = true;
+        }
+    }
+    let mut verdict = verify(&steps, |resource| name(&resources, resource));
+    verdict.redundant.retain(|node| starts.binary_search(&(node.0 as usize)).is_err());
+    verdict
+}

@@ -1,0 +1,94 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use kovar_hal::cpu::CpuKernel;
+
+/// Values for the `override` constants of a kernel, by name.
+pub type Specialization<'a> = &'a [(&'a str, f64)];
+
+/// Makes the Rust form of a kernel for some specialisation. The error says which one it does not have.
+pub type CpuFactory = fn(Specialization<'_>) -> Result<Arc<dyn CpuKernel>, String>;
+
+/// A kernel as its author writes it: WGSL for GPUs, a Rust function for the CPU.
+///
+/// The WGSL has one `@compute` entry point; its buffers are `@group(0)`, bindings 0.. without gaps; inline constants are
+/// a `var<immediate>`, larger ones a `var<uniform>`. An override named `SG` gets the device's subgroup size.
+///
+/// ```
+/// use kovar::KernelSource;
+///
+/// static DOUBLE: KernelSource = KernelSource::wgsl(
+///     "double",
+///     "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+///      @compute @workgroup_size(64)
+///      fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+///          if (id.x < arrayLength(&x)) { x[id.x] *= 2.0; }
+///      }",
+/// );
+/// assert_eq!(DOUBLE.name(), "double");
+/// ```
+#[derive(Debug, Clone)]
+pub struct KernelSource {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) wgsl: Cow<'static, str>,
+    pub(crate) cpu: Option<CpuFactory>,
+    pub(crate) native_msl: Option<Cow<'static, str>>,
+    pub(crate) native_spirv: Option<Cow<'static, [u32]>>,
+}
+
+impl KernelSource {
+    /// A kernel whose source is part of the program.
+    pub const fn wgsl(name: &'static str, source: &'static str) -> KernelSource {
+        KernelSource {
+            name: Cow::Borrowed(name),
+            wgsl: Cow::Borrowed(source),
+            cpu: None,
+            native_msl: None,
+            native_spirv: None,
+        }
+    }
+
+    /// A kernel whose source is made at run time.
+    pub fn from_text(name: impl Into<String>, source: impl Into<String>) -> KernelSource {
+        KernelSource {
+            name: Cow::Owned(name.into()),
+            wgsl: Cow::Owned(source.into()),
+            cpu: None,
+            native_msl: None,
+            native_spirv: None,
+        }
+    }
+
+    /// Adds the Rust form.
+    #[must_use]
+    pub const fn with_cpu(mut self, factory: CpuFactory) -> KernelSource {
+        self.cpu = Some(factory);
+        self
+    }
+
+    /// Replaces the translated MSL by hand-written code with the same slots: buffer index = slot, inline constants at
+    /// the index after the last slot. The entry point is named `main_`.
+    #[must_use]
+    pub fn with_msl(mut self, source: &'static str) -> KernelSource {
+        self.native_msl = Some(Cow::Borrowed(source));
+        self
+    }
+
+    /// Replaces the translated SPIR-V by words of the same interface: set 0, binding = slot, inline constants as push
+    /// constants. The entry point is named `main`.
+    #[must_use]
+    pub fn with_spirv(mut self, words: &'static [u32]) -> KernelSource {
+        self.native_spirv = Some(Cow::Borrowed(words));
+        self
+    }
+
+    /// Its name, in errors, profiles and vendor tools.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its WGSL.
+    pub fn source(&self) -> &str {
+        &self.wgsl
+    }
+}

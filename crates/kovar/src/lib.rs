@@ -1,0 +1,42 @@
+//! GPU compute for language-model inference.
+//!
+//! A program records kernels into a [`CommandEncoder`]; Kovar finds out which of them may overlap, places the barriers,
+//! and runs the same recording on Metal, Vulkan and the CPU.
+#![warn(missing_docs)]
+
+mod buffer;
+pub mod check;
+mod device;
+mod dtype;
+mod encoder;
+mod error;
+mod graph;
+pub mod hazard;
+mod kernel;
+mod options;
+mod pool;
+mod stats;
+
+pub use buffer::{Buffer, Shape};
+pub use device::Device;
+pub use dtype::{DType, Element};
+pub use encoder::{CommandEncoder, Completed, Dispatch, DispatchRecord, MAX_SLOTS, OpKind, Submission, Waited};
+pub use error::{Error, Misuse, Result};
+pub use graph::{
+    Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
+};
+pub use hazard::{Explanation, Trace};
+pub use kernel::{ConstantsKind, CpuFactory, Kernel, KernelSource, Reflection, Slot, Specialization, to_msl};
+pub use kovar_hal::cpu::{CpuDispatch, CpuKernel};
+pub use kovar_hal::{
+    Backend, CooperativeShape, CpuChecks, CpuSchedule, DeviceInfo, DeviceKind, Features, HalError, Limits, MemoryInfo,
+    MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
+};
+pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions};
+pub use pool::PoolStats;
+pub use stats::Stats;
+
+/// Compiles the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,119 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use kovar_hal::{Backend, CpuChecks, CpuSchedule, OpenOptions, Timing};
+
+use crate::Error;
+
+/// Which device to open: `cpu`, `vulkan`, `vulkan:1`, `metal`, `null`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceChoice {
+    /// The backend.
+    pub backend: Backend,
+    /// Which of its adapters, counted from 0 in the order of `Device::list`.
+    pub index: usize,
+}
+
+impl DeviceChoice {
+    /// The first adapter of a backend.
+    pub const fn first(backend: Backend) -> DeviceChoice {
+        DeviceChoice { backend, index: 0 }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.index == 0 { write!(f, "{}", self.backend) } else { write!(f, "{}:{}", self.backend, self.index) }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, Error> {
+        let unknown = || Error::NoDevice {
+            wanted: text.into(),
+            reason: "say cpu, vulkan, metal or null, with :N for the N-th of its adapters".into(),
+        };
+        let (name, index) = text.split_once(':').unwrap_or((text, "0"));
+        let backend = match name {
+            "cpu" => Backend::Cpu,
+            "vulkan" => Backend::Vulkan,
+            "metal" => Backend::Metal,
+            "null" => Backend::Null,
+            _ => return Err(unknown()),
+        };
+        Ok(DeviceChoice { backend, index: index.parse().map_err(|_| unknown())? })
+    }
+}
+
+/// How a device is opened.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceOptions {
+    /// Which. None: the first that opens, in the order of `Device::list`.
+    pub device: Option<DeviceChoice>,
+    /// The vendor's validation, with synchronisation checks; an error where it is not installed.
+    pub validation: bool,
+    /// CPU: threads that work, the one that waits among them. None: one a core.
+    pub threads: Option<usize>,
+    /// CPU: order of execution within a group.
+    pub schedule: CpuSchedule,
+    /// CPU: what is looked at while kernels run.
+    pub checks: CpuChecks,
+    /// A folder for translated kernels and compiled pipelines, so that the next start compiles nothing. Several processes
+    /// may use it at once, and it can be deleted at any time. None: nothing is kept.
+    pub cache: Option<PathBuf>,
+}
+
+impl DeviceOptions {
+    /// Options for the first adapter of a backend, all else at its default.
+    pub fn of(backend: Backend) -> DeviceOptions {
+        DeviceOptions { device: Some(DeviceChoice::first(backend)), ..DeviceOptions::default() }
+    }
+
+    /// The part of them that the backend gets.
+    pub(crate) fn open(&self) -> OpenOptions {
+        let DeviceOptions { validation, threads, schedule, checks, .. } = *self;
+        OpenOptions { validation, threads, schedule, checks }
+    }
+
+    /// Options for the device that the variable `KOVAR_DEVICE` names, if it is set; all else at its default.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] for a name that is none.
+    pub fn from_environment() -> Result<DeviceOptions, Error> {
+        let device = match std::env::var("KOVAR_DEVICE") {
+            Ok(name) => Some(name.parse()?),
+            Err(_) => None,
+        };
+        Ok(DeviceOptions { device, ..DeviceOptions::default() })
+    }
+}
+
+/// Who places barriers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Barriers {
+    /// The hazard tracker, where two commands conflict and nowhere else.
+    #[default]
+    Auto,
+    /// The caller, with `barrier()`. A command that conflicts with its group is refused with
+    /// [`Error::MissingBarrier`].
+    Manual,
+    /// Every command after the last.
+    Serial,
+}
+
+/// How an encoder records.
+#[derive(Debug, Clone, Default)]
+pub struct EncoderOptions {
+    /// Shown in vendor tools, profiles and errors.
+    pub label: String,
+    /// Who places barriers.
+    pub barriers: Barriers,
+    /// What times are kept.
+    pub timing: Timing,
+    /// Keep every command with its accesses and barriers, to be verified and explained: see
+    /// [`Submission::trace`](crate::Submission::trace).
+    pub trace: bool,
+}

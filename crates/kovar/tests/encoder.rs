@@ -1,0 +1,299 @@
+//! Recording: results, placement of barriers, and refusal of what does not fit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{AXPY, AxpyParams, cpu, null};
+use kovar::{
+    Barriers, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, Kernel, KernelSource, Misuse,
+    Waited,
+};
+
+fn axpy(encoder: &mut CommandEncoder, kernel: &Kernel, a: f32, x: &Buffer, y: &Buffer) -> kovar::Result<()> {
+    let n = x.len() as u32;
+    encoder.dispatch(Dispatch::new(kernel).bind(0, x).bind(1, y).constants(&AxpyParams { n, a }).threads([n, 1, 1]))
+}
+
+fn barriers(device: &Device, record: impl FnOnce(&mut CommandEncoder, &Kernel)) -> (u64, u64) {
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let mut encoder = device.encoder().unwrap();
+    record(&mut encoder, &kernel);
+    let stats = encoder.stats();
+    encoder.commit().unwrap().wait().unwrap();
+    (stats.barriers_placed, stats.barriers_elided)
+}
+
+#[test]
+fn a_chain_computes_what_it_says() {
+    let device = cpu();
+    let n = 100_000;
+    let x = device.upload(&vec![1.0f32; n], &[n]).unwrap();
+    let y = device.buffer(DType::F32, &[n]).unwrap();
+    let z = device.buffer(DType::F32, &[n]).unwrap();
+    let (placed, elided) = barriers(&device, |encoder, kernel| {
+        axpy(encoder, kernel, 2.0, &x, &y).unwrap();
+        axpy(encoder, kernel, 3.0, &y, &z).unwrap();
+        axpy(encoder, kernel, 1.0, &z, &y).unwrap();
+    });
+    assert_eq!((placed, elided), (2, 0));
+    assert_eq!(z.read::<f32>().unwrap(), vec![6.0; n]);
+    assert_eq!(y.read::<f32>().unwrap(), vec![8.0; n]);
+}
+
+#[test]
+fn barriers_stand_where_bytes_meet_and_nowhere_else() {
+    let device = null();
+    let buffer = || device.buffer(DType::F32, &[1024]).unwrap();
+    let (a, b, c) = (buffer(), buffer(), buffer());
+    // Two readers of one buffer.
+    assert_eq!(
+        barriers(&device, |e, k| {
+            axpy(e, k, 1.0, &a, &b).unwrap();
+            axpy(e, k, 1.0, &a, &c).unwrap();
+        }),
+        (0, 1)
+    );
+    // Write after read.
+    assert_eq!(
+        barriers(&device, |e, k| {
+            axpy(e, k, 1.0, &a, &b).unwrap();
+            axpy(e, k, 1.0, &c, &a).unwrap();
+        }),
+        (1, 0)
+    );
+    // Two halves of one buffer.
+    let (low, high) = (a.view(0..512).unwrap(), a.view(512..1024).unwrap());
+    assert_eq!(
+        barriers(&device, |e, k| {
+            axpy(e, k, 1.0, &b.view(0..512).unwrap(), &low).unwrap();
+            axpy(e, k, 1.0, &b.view(512..1024).unwrap(), &high).unwrap();
+            axpy(e, k, 1.0, &low, &high).unwrap();
+        }),
+        (1, 1)
+    );
+}
+
+#[test]
+fn serial_orders_everything_and_manual_refuses_what_is_not_ordered() {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let buffer = || device.buffer(DType::F32, &[64]).unwrap();
+    let (a, b, c) = (buffer(), buffer(), buffer());
+    let options = |barriers| EncoderOptions { label: "step".into(), barriers, ..EncoderOptions::default() };
+    let mut serial = device.encoder_with(options(Barriers::Serial)).unwrap();
+    axpy(&mut serial, &kernel, 1.0, &a, &b).unwrap();
+    axpy(&mut serial, &kernel, 1.0, &a, &c).unwrap();
+    assert_eq!(serial.stats().barriers_placed, 1);
+
+    let mut manual = device.encoder_with(options(Barriers::Manual)).unwrap();
+    axpy(&mut manual, &kernel, 1.0, &a, &b).unwrap();
+    let error = axpy(&mut manual, &kernel, 1.0, &b, &c).unwrap_err();
+    assert!(matches!(error, Error::MissingBarrier { .. }), "{error}");
+    assert!(error.to_string().contains("axpy: a barrier is missing: RAW with command 0"), "{error}");
+    manual.barrier();
+    axpy(&mut manual, &kernel, 1.0, &b, &c).unwrap();
+    assert_eq!(manual.stats().barriers_manual, 1);
+    manual.commit().unwrap().wait().unwrap();
+}
+
+fn refusal(result: kovar::Result<()>) -> (String, Misuse) {
+    match result {
+        Err(Error::Dispatch { kernel, misuse }) => (kernel, misuse),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_kernel_and_slot_and_the_encoder_goes_on() {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let x = device.buffer_in(kovar::MemoryKind::Shared, DType::F32, &[64], "x").unwrap();
+    let y = device.buffer(DType::F32, &[64]).unwrap();
+    let params = AxpyParams { n: 64, a: 1.0 };
+    let good = || Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params).threads([64, 1, 1]);
+    let mut encoder = device.encoder().unwrap();
+
+    let unbound = Dispatch::new(&kernel).bind(0, &x).constants(&params).threads([64, 1, 1]);
+    let (name, misuse) = refusal(encoder.dispatch(unbound));
+    assert_eq!((name.as_str(), misuse), ("axpy", Misuse::Unbound { slot: 1, name: "y".into() }));
+    assert_eq!(refusal(encoder.dispatch(good().bind(1, &y))).1, Misuse::BoundTwice { slot: 1 });
+    assert_eq!(refusal(encoder.dispatch(good().bind(2, &y))).1, Misuse::NoSlot { slot: 2, slots: 2 });
+    assert_eq!(refusal(encoder.dispatch(good().bind(99, &y))).1, Misuse::NoSlot { slot: 99, slots: 2 });
+    assert_eq!(refusal(encoder.dispatch(good().constants(&1u32))).1, Misuse::Constants { given: 4, wanted: 8 });
+    let odd = x.view(1..64).unwrap();
+    let misaligned = Dispatch::new(&kernel).bind(0, &odd).bind(1, &y).constants(&params).threads([1, 1, 1]);
+    let misuse = refusal(encoder.dispatch(misaligned)).1;
+    assert_eq!(misuse, Misuse::Misaligned { slot: 0, label: "x".into(), offset: 4, alignment: 16 });
+    let aliased = Dispatch::new(&kernel).bind(0, &x).bind(1, &x).constants(&params).threads([1, 1, 1]);
+    assert_eq!(refusal(encoder.dispatch(aliased)).1, Misuse::Aliased { written: 1, other: 0, label: "x".into() });
+    let no_grid = Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params);
+    assert_eq!(refusal(encoder.dispatch(no_grid)).1, Misuse::NoGrid);
+    let misuse = refusal(encoder.dispatch(good().groups([1, 65536, 1]))).1;
+    assert_eq!(misuse, Misuse::Grid { groups: [1, 65536, 1], limit: [65535; 3] });
+    let other = null();
+    let foreign = other.buffer(DType::F32, &[64]).unwrap();
+    let stranger = Dispatch::new(&kernel).bind(0, &foreign).bind(1, &y).constants(&params).threads([64, 1, 1]);
+    assert!(matches!(refusal(encoder.dispatch(stranger)).1, Misuse::Foreign { slot: 0, .. }));
+    let other_kernel = other.kernel(&AXPY, &[]).unwrap();
+    let stranger = Dispatch::new(&other_kernel).bind(0, &x).bind(1, &y).constants(&params).threads([64, 1, 1]);
+    assert_eq!(refusal(encoder.dispatch(stranger)).1, Misuse::ForeignKernel);
+
+    encoder.dispatch(good()).unwrap();
+    assert_eq!(encoder.stats().dispatches, 1);
+    encoder.commit().unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_names_itself_and_the_line() {
+    let device = null();
+    let broken = KernelSource::from_text("broken", "@compute @workgroup_size(1)\nfn main() { let x: f32 = 1u; }");
+    let error = device.kernel(&broken, &[]).unwrap_err().to_string();
+    assert!(error.starts_with("kernel broken: ") && error.contains("2:"), "{error}");
+    let error = device.kernel(&AXPY, &[("NOT_THERE", 1.0)]).unwrap_err().to_string();
+    assert!(error.contains("axpy") && error.contains("NOT_THERE"), "{error}");
+    let gpu_only = KernelSource::from_text("gpu_only", AXPY.source());
+    let error = cpu().kernel(&gpu_only, &[]).unwrap_err();
+    assert!(matches!(error, Error::NoForm { .. }), "{error}");
+}
+
+#[test]
+fn buffers_refuse_shapes_and_views_that_cannot_be() {
+    let device = cpu();
+    assert!(matches!(device.buffer(DType::F32, &[4, 0]), Err(Error::Shape { .. })));
+    assert!(matches!(device.buffer(DType::F32, &[usize::MAX, 2]), Err(Error::Shape { .. })));
+    assert!(matches!(device.buffer(DType::F32, &[usize::MAX / 4]), Err(Error::Shape { .. })));
+    let x = device.upload(&[1u16, 2, 3], &[3]).unwrap();
+    assert!(matches!(x.view(0..4), Err(Error::Range { .. })));
+    assert!(matches!(x.view(2..2), Err(Error::Range { .. })));
+    assert!(matches!(x.reshape(&[2]), Err(Error::Shape { .. })));
+    assert!(matches!(x.read::<f32>(), Err(Error::DType { .. })));
+    assert!(matches!(x.write(&[1u16]), Err(Error::Length { .. })));
+    let tail = x.view(1..3).unwrap();
+    tail.write(&[20u16, 30]).unwrap();
+    assert_eq!(x.read::<u16>().unwrap(), [1, 20, 30]);
+    assert_eq!(tail.view(1..2).unwrap().read::<u16>().unwrap(), [30]);
+}
+
+#[test]
+fn imported_memory_is_read_without_a_copy_and_never_written() {
+    let device = cpu();
+    let owner = std::sync::Arc::new(vec![7u8; 4096]);
+    let (buffer, no_copy) = device.import(owner.clone(), DType::U8, &[4096], "weights").unwrap();
+    assert!(no_copy);
+    assert_eq!(buffer.read::<u8>().unwrap(), *owner);
+    assert!(matches!(buffer.write(&[0u8; 4096]), Err(Error::Mapped { .. })));
+    let mut encoder = device.encoder().unwrap();
+    assert!(encoder.fill(&buffer, 0).is_err());
+    assert_eq!(std::sync::Arc::strong_count(&owner), 2);
+    drop((buffer, encoder));
+    assert_eq!(std::sync::Arc::strong_count(&owner), 1);
+}
+
+#[test]
+fn scratch_comes_back_when_the_last_submission_has_used_it() {
+    let device = cpu();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let y = device.buffer(DType::F32, &[1000]).unwrap();
+    for _ in 0..100 {
+        let x = device.scratch(DType::F32, &[1000]).unwrap();
+        x.write(&[1.0f32; 1000]).unwrap();
+        let mut encoder = device.encoder().unwrap();
+        axpy(&mut encoder, &kernel, 1.0, &x, &y).unwrap();
+        drop(x);
+        encoder.commit().unwrap().wait().unwrap();
+    }
+    assert_eq!(y.read::<f32>().unwrap(), vec![100.0; 1000]);
+    device.wait_idle().unwrap();
+    let stats = device.pool_stats();
+    assert_eq!((stats.live, stats.reused), (0, 99), "{stats:?}");
+    device.trim_pool();
+    assert_eq!(device.pool_stats().free, 0);
+}
+
+#[test]
+fn a_fault_is_an_error_and_poisons_what_the_submission_wrote() {
+    static FAULTY: KernelSource = KernelSource::wgsl(
+        "faulty",
+        "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+         @compute @workgroup_size(1) fn main() { x[0] = 1.0; }",
+    )
+    .with_cpu(|_| Ok(std::sync::Arc::new(Faulty)));
+    struct Faulty;
+    impl kovar::CpuKernel for Faulty {
+        fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
+            1
+        }
+        fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
+            dispatch.slice::<f32>(7);
+        }
+    }
+    let device = cpu();
+    let kernel = device.kernel(&FAULTY, &[]).unwrap();
+    let x = device.buffer_in(kovar::MemoryKind::Shared, DType::F32, &[4], "result").unwrap();
+    let mut encoder = device.encoder_with(EncoderOptions { label: "layer 3".into(), ..Default::default() }).unwrap();
+    encoder.dispatch(Dispatch::new(&kernel).bind(0, &x).groups([1, 1, 1])).unwrap();
+    let error = encoder.commit().unwrap().wait().unwrap_err().to_string();
+    assert!(error.contains("layer 3") && error.contains("faulty") && error.contains("slot 7"), "{error}");
+    assert!(matches!(x.read::<f32>(), Err(Error::Poisoned { .. })));
+    x.write(&[1.0f32; 4]).unwrap();
+    assert_eq!(x.read::<f32>().unwrap(), [1.0; 4]);
+}
+
+#[test]
+fn a_wait_that_times_out_leaves_everything_usable() {
+    let device = cpu();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let n = 4 << 20;
+    let x = device.upload(&vec![1.0f32; n], &[n]).unwrap();
+    let y = device.buffer(DType::F32, &[n]).unwrap();
+    let mut encoder = device.encoder().unwrap();
+    for _ in 0..20 {
+        axpy(&mut encoder, &kernel, 1.0, &x, &y).unwrap();
+    }
+    let submission = match encoder.commit().unwrap().wait_for(Duration::from_nanos(1)).unwrap() {
+        Waited::Pending(submission) => submission,
+        Waited::Completed(_) => panic!("80 million elements in a nanosecond"),
+    };
+    submission.wait().unwrap();
+    assert_eq!(y.read::<f32>().unwrap()[n - 1], 20.0);
+}
+
+#[test]
+fn uniform_constants_go_through_the_ring() {
+    static SCALE: KernelSource = KernelSource::wgsl(
+        "scale",
+        "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+         @group(0) @binding(1) var<uniform> table: array<vec4<f32>, 64>;
+         @compute @workgroup_size(64)
+         fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = table[id.x].x; }",
+    )
+    .with_cpu(|_| Ok(std::sync::Arc::new(Scale)));
+    struct Scale;
+    impl kovar::CpuKernel for Scale {
+        fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
+            1
+        }
+        fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
+            let table: [[f32; 4]; 64] = dispatch.constants();
+            // SAFETY: there is one task.
+            let y = unsafe { dispatch.slice_mut::<f32>(0, 0..64) };
+            y.iter_mut().zip(table).for_each(|(y, row)| *y = row[0]);
+        }
+    }
+    let device = cpu();
+    let kernel = device.kernel(&SCALE, &[]).unwrap();
+    let mut outputs = Vec::new();
+    let mut encoder = device.encoder().unwrap();
+    for round in 0..200 {
+        let table: [[f32; 4]; 64] = std::array::from_fn(|i| [(round * 64 + i) as f32; 4]);
+        let y = device.buffer(DType::F32, &[64]).unwrap();
+        encoder.dispatch(Dispatch::new(&kernel).bind(0, &y).constants(&table).groups([1, 1, 1])).unwrap();
+        outputs.push(y);
+    }
+    encoder.commit().unwrap().wait().unwrap();
+    for (round, y) in outputs.iter().enumerate() {
+        assert_eq!(y.read::<f32>().unwrap()[63], (round * 64 + 63) as f32);
+    }
+}
