@@ -79,8 +79,9 @@ fn tour(rig: &Rig) -> kovar_hal::Result<()> {
         // SAFETY: the buffer is alive.
         unsafe { device.update_residency(&[buffer], &[]) }?;
         let event = device.create_event(0)?;
-        // SAFETY, here and below: the event is alive, and what uses it has ended when it is destroyed.
-        let result = unsafe { device.event_value(event) }.and_then(|_| {
+        // SAFETY: the event is alive.
+        let before = unsafe { device.event_value(event) };
+        let result = before.and_then(|_| {
             let commands = rig.commands(buffer, false)?;
             let desc = SubmitDesc {
                 label: "tour",
@@ -96,7 +97,7 @@ fn tour(rig: &Rig) -> kovar_hal::Result<()> {
             // SAFETY: larger than 1.
             result.and_then(|()| unsafe { device.signal_event(event, 2) })
         });
-        // SAFETY: as above.
+        // SAFETY: what uses the event has ended.
         unsafe { device.destroy_event(event) };
         result
     })();
@@ -115,15 +116,15 @@ fn each_call_fails_as_asked_once_and_nothing_is_left() {
     for call in [Call::CreateBuffer, Call::SignalEvent, Call::Finish, Call::UpdateResidency, Call::LoadPipelineCache] {
         assert!(calls.contains(&call), "{call:?} is not in {calls:?}");
     }
-    for at in 1..calls.len() - 1 {
+    for (at, &call) in calls.iter().enumerate().take(calls.len() - 1).skip(1) {
         for failure in [Failure::OutOfMemory, Failure::Driver, Failure::Lost] {
             let rig = rig();
             rig.faults.inject(Fault { at: At::Call(at), failure });
             let end = tour(&rig);
             let (lost, asked) = (matches!(end, Err(HalError::DeviceLost { .. })), failure == Failure::Lost);
             // The wait that a failed one is followed by succeeds.
-            assert!(end.is_err() || calls[at] == Call::WaitEvent, "{:?} at {at} gives {end:?}", calls[at]);
-            assert!(lost == asked || calls[at] == Call::WaitEvent, "{failure:?} at {:?} gives {end:?}", calls[at]);
+            assert!(end.is_err() || call == Call::WaitEvent, "{:?} at {at} gives {end:?}", call);
+            assert!(lost == asked || call == Call::WaitEvent, "{failure:?} at {:?} gives {end:?}", call);
             assert_eq!((rig.faults.live(), rig.faults.misuse(), rig.faults.fired()), (IDLE, vec![], 1), "{at}");
             if asked {
                 assert!(matches!(rig.buffer(), Err(HalError::DeviceLost { .. })));
