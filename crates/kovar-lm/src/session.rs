@@ -183,7 +183,7 @@ impl Session {
         Ok(all)
     }
 
-    /// Appends tokens and shows the logits at each of them, in order: the place of the token, and f32 [vocab].
+    /// Appends tokens and shows the logits at each of them, in order: the place of the token, and f32 `[vocab]`.
     ///
     /// # Errors
     /// As [`next_token`](Session::next_token).

@@ -14,7 +14,7 @@ pub(crate) static ADD_NORM: KernelSource =
 /// `sum = a + b` and `y = rms_norm(sum)`: [`add`](crate::elementwise::add) and [`rms_norm`](crate::norm::rms_norm) in
 /// one command.
 ///
-/// `a`, `b`, `sum` and `y` are f32 [..., d] of equal length; `weight` is f32, f16 or bf16 [d].
+/// `a`, `b`, `sum` and `y` are f32 [..., d] of equal length; `weight` is f32, f16 or bf16 `[d]`.
 ///
 /// ```
 /// use kovar::{Backend, DType, Device, DeviceOptions};

@@ -19,7 +19,7 @@ struct Constants {
 
 /// `y[r]` = the first index of the largest element of row `r` of `x`.
 ///
-/// `x` is f32 [rows, n], `y` u32 [rows]. Of equal elements the first wins; NaN never wins, and a row of nothing but NaN
+/// `x` is f32 [rows, n], `y` u32 `[rows]`. Of equal elements the first wins; NaN never wins, and a row of nothing but NaN
 /// gives 0.
 ///
 /// ```

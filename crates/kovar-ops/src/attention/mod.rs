@@ -86,7 +86,7 @@ impl Machine {
 /// ```
 ///
 /// `q` and `y` are f32 [t, h, hd]; `keys` and `values` f32 [capacity, kvh, hd], where `h` is a multiple of `kvh` and
-/// `hd` a multiple of 4 up to 256; `position` is u32 [1], the position of the first row: in a buffer, so that a recording
+/// `hd` a multiple of 4 up to 256; `position` is u32 `[1]`, the position of the first row: in a buffer, so that a recording
 /// can run again for the next token. The caller has written the keys and values up to `position + t - 1`; what lies beyond
 /// the capacity is left out. `y` overlaps nothing else.
 ///

@@ -20,7 +20,7 @@ pub(crate) struct Constants {
 
 /// `cache[position + i] = x[i]` for each row: the keys or values of new tokens join those of earlier ones.
 ///
-/// `x` is f32 [t, kv_heads, hd], `cache` f32 [capacity, kv_heads, hd], and `position` u32 [1], the place of the first
+/// `x` is f32 [t, kv_heads, hd], `cache` f32 [capacity, kv_heads, hd], and `position` u32 `[1]`, the place of the first
 /// row: in a buffer, so that a recording can run again for the next token. Rows beyond the capacity are dropped.
 ///
 /// ```

@@ -19,7 +19,7 @@ const GROUP_COLUMNS: u32 = 64 * 4;
 /// Tokens along y of the grid before z is used: every device takes 65535 in an axis.
 const GRID_Y: u32 = 1 << 15;
 
-/// Looks rows of a table [n, k] up, widened to f32: `tokens` u32 [t], `y` f32 [t, k].
+/// Looks rows of a table [n, k] up, widened to f32: `tokens` u32 `[t]`, `y` f32 [t, k].
 ///
 /// A token that is `n` or more gives the last row: nothing outside the table is read.
 ///

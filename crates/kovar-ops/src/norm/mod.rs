@@ -71,7 +71,7 @@ pub(crate) fn shape(check: Check, x: &Buffer, weight: &Buffer, eps: f32) -> Resu
 /// `y = x / sqrt(mean(x²) + eps) · weight` for each row of `d` elements (Zhang, Sennrich: "Root mean square layer
 /// normalization", 2019). The mean is accumulated in f32.
 ///
-/// `x` and `y` are f32 [..., d] of equal length that do not overlap; `weight` is f32, f16 or bf16 [d]. The axes of `x`
+/// `x` and `y` are f32 [..., d] of equal length that do not overlap; `weight` is f32, f16 or bf16 `[d]`. The axes of `x`
 /// may be cut in any way: its rows are `x.len() / d`, so heads are normalised by giving a `weight` as long as a head.
 ///
 /// ```

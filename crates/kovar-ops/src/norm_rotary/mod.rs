@@ -35,13 +35,13 @@ impl Constants {
 /// What turns and norms heads.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadTurn<'a> {
-    /// Weight of the norm: f32, f16 or bf16 [hd].
+    /// Weight of the norm: f32, f16 or bf16 `[hd]`.
     pub weight: &'a Buffer,
     /// Added to the mean square.
     pub eps: f32,
     /// Inverse frequencies, f32 [hd/2].
     pub freqs: &'a Buffer,
-    /// Position of the first row, u32 [1].
+    /// Position of the first row, u32 `[1]`.
     pub position: &'a Buffer,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Constants {
 /// ```
 ///
 /// `x` and `y` are f32 [t, heads, hd], `freqs` holds the inverse frequencies, f32 [hd/2] in radians a position, and
-/// `position` is u32 [1], the position of the first row: in a buffer, so that a recording can run again for the next
+/// `position` is u32 `[1]`, the position of the first row: in a buffer, so that a recording can run again for the next
 /// token. The angle is rounded to f32 and below 2³¹; its sine and cosine are exact to 1e-7. `y` overlaps nothing else.
 ///
 /// ```

@@ -292,6 +292,6 @@ impl Simd for Neon {
     #[inline(always)]
     fn spread(self, scales: &[f32; LANES], first: usize, lanes: usize) -> Self::F {
         let shift = lanes.trailing_zeros();
-        four!(i => op!(vdupq_n_f32(scales[(first + (4 * i >> shift)) % LANES])))
+        four!(i => op!(vdupq_n_f32(scales[(first + ((4 * i) >> shift)) % LANES])))
     }
 }

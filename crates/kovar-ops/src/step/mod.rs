@@ -12,7 +12,7 @@ static ADVANCE: KernelSource = KernelSource::wgsl("advance", include_str!("step.
 /// Makes the chosen token the next input: `history[position] = chosen`, `token = chosen`, `position += 1`.
 ///
 /// With this at its end, the recording of a decode step can run again and again with no help from the host. `chosen`,
-/// `token` and `position` are u32 [1], `history` is u32 [capacity]; positions beyond the capacity are not kept.
+/// `token` and `position` are u32 `[1]`, `history` is u32 `[capacity]`; positions beyond the capacity are not kept.
 ///
 /// ```
 /// use kovar::{Backend, DType, Device, DeviceOptions};
