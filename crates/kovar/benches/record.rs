@@ -7,7 +7,7 @@ mod common;
 use common::{AXPY, AxpyParams, null};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use kovar::{DType, Dispatch};
+use kovar::{DType, Dispatch, DispatchRecord, ExecutableOptions, Graph};
 
 fn main() {
     divan::main();
@@ -50,4 +50,40 @@ fn one_group(bencher: Bencher, dispatches: usize) {
             encoder
         },
     );
+}
+
+/// The same as `automatic_barriers`, with constants and grid packed once.
+#[divan::bench(args = [10, 100, 1000, 10_000])]
+fn baked(bencher: Bencher, dispatches: usize) {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let buffers: Vec<_> = (0..8).map(|_| device.buffer(DType::F32, &[1024]).unwrap()).collect();
+    let params = AxpyParams { n: 1024, a: 1.0 };
+    let record = DispatchRecord::bake(&Dispatch::new(&kernel).constants(&params).threads([1024, 1, 1])).unwrap();
+    bencher.counter(ItemsCount::new(dispatches)).with_inputs(|| device.encoder().unwrap()).bench_local_values(
+        |mut encoder| {
+            for i in 0..dispatches {
+                encoder.dispatch_record(&record, &[&buffers[i % 8], &buffers[(i + 3) % 8]]).unwrap();
+            }
+            encoder
+        },
+    );
+}
+
+/// One submission of an executable with so many nodes, each of which reads a buffer of its own.
+#[divan::bench(args = [10, 1000, 10_000])]
+fn replay(bencher: Bencher, nodes: usize) {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let weights: Vec<_> = (0..nodes).map(|_| device.buffer(DType::F32, &[64]).unwrap()).collect();
+    let y = device.buffer(DType::F32, &[64]).unwrap();
+    let graph = Graph::capture(&device, "replay", |encoder| {
+        weights.iter().try_for_each(|x| {
+            let params = AxpyParams { n: 64, a: 1.0 };
+            encoder.dispatch(Dispatch::new(&kernel).bind(0, x).bind(1, &y).constants(&params).threads([64, 1, 1]))
+        })
+    })
+    .unwrap();
+    let mut executable = graph.compile(&ExecutableOptions::default()).unwrap();
+    bencher.bench_local(|| executable.submit().unwrap());
 }

@@ -1,11 +1,12 @@
 use std::any::Any;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kovar_hal::{MemoryKind, RawBuffer};
 use smallvec::SmallVec;
 
+use crate::claim::Claim;
 use crate::device::Core;
 use crate::{DType, Element, Error, Result};
 
@@ -27,12 +28,15 @@ pub(crate) struct Allocation {
     pub(crate) read_only: bool,
     /// Has no memory until the plan of a graph gives it some.
     pub(crate) transient: bool,
-    /// Submissions, as values of the device's timeline, that last used and last wrote these bytes.
+    /// Submissions, as values of the device's timeline, that last used and last wrote these bytes, executables aside.
     pub(crate) last_use: AtomicU64,
     pub(crate) last_write: AtomicU64,
     /// Host views: 0 none, n readers, -1 a writer.
     pub(crate) views: AtomicI32,
-    pub(crate) poisoned: AtomicBool,
+    /// Executables that use these bytes.
+    pub(crate) claims: Mutex<SmallVec<[Claim; 1]>>,
+    /// The last submission that wrote these bytes and failed; 0 for none.
+    pub(crate) failed: AtomicU64,
     /// Encoder that met this allocation last, and its number there: saves the encoder a lookup.
     pub(crate) hint: AtomicU64,
 }
@@ -237,7 +241,7 @@ impl Buffer {
         let core = &allocation.core;
         self.check_memory()?;
         let _view = HostView::reader(allocation)?;
-        if allocation.poisoned.load(Ordering::Acquire) {
+        if allocation.is_poisoned() {
             return Err(Error::Poisoned { label: self.label().into() });
         }
         if allocation.raw.host.is_null() {
@@ -272,7 +276,7 @@ impl Buffer {
             }
         }
         if data.len() as u64 == allocation.raw.len {
-            allocation.poisoned.store(false, Ordering::Release);
+            allocation.failed.store(0, Ordering::Release);
         }
         core.counters.bytes_uploaded.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -295,12 +299,11 @@ impl<'a> HostView<'a> {
     }
 
     fn open(allocation: &'a Allocation, writer: bool) -> Result<HostView<'a>> {
-        let busy = if writer { &allocation.last_use } else { &allocation.last_write };
         loop {
-            allocation.core.wait_for(busy.load(Ordering::Acquire))?;
+            allocation.core.wait_for(allocation.busy_until(writer))?;
             // Commits hold this lock while they look at views and stamp the buffers they use.
             let _turn = allocation.core.turn();
-            if !allocation.core.has_reached(busy.load(Ordering::Acquire))? {
+            if !allocation.core.has_reached(allocation.busy_until(writer))? {
                 continue;
             }
             let views = allocation.views.load(Ordering::Relaxed);
@@ -308,6 +311,7 @@ impl<'a> HostView<'a> {
                 return Err(Error::Mapped { label: allocation.label.as_ref().into() });
             }
             allocation.views.store(if writer { -1 } else { views + 1 }, Ordering::Relaxed);
+            allocation.view_changes(writer, true);
             return Ok(HostView { allocation, writer });
         }
     }
@@ -318,5 +322,42 @@ impl Drop for HostView<'_> {
         let _turn = self.allocation.core.turn();
         let views = self.allocation.views.load(Ordering::Relaxed);
         self.allocation.views.store(if self.writer { 0 } else { views - 1 }, Ordering::Relaxed);
+        self.allocation.view_changes(self.writer, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Device, DeviceOptions, ExecutableOptions, Graph};
+
+    #[test]
+    fn a_host_view_forbids_the_submissions_that_it_would_meet() {
+        let device = Device::open(&DeviceOptions::of(Backend::Null)).unwrap();
+        let buffer = || device.buffer(DType::U32, &[16]).unwrap();
+        let (from, to) = (buffer(), buffer());
+        let before = HostView::writer(&from.allocation).unwrap();
+        let graph = Graph::capture(&device, "copy", |encoder| encoder.copy(&from, &to)).unwrap();
+        let mut copy = graph.compile(&ExecutableOptions::default()).unwrap();
+        let is_refused = |result: Result<_>| matches!(result, Err(Error::Mapped { .. }));
+        assert!(is_refused(copy.submit()), "a view older than the executable");
+        drop(before);
+        copy.submit().unwrap().wait().unwrap();
+        for _ in 0..2 {
+            let readers = (HostView::reader(&to.allocation).unwrap(), HostView::reader(&to.allocation).unwrap());
+            assert!(is_refused(copy.submit()));
+            drop(readers.0);
+            assert!(is_refused(copy.submit()));
+            drop(readers.1);
+            copy.submit().unwrap().wait().unwrap();
+        }
+        // Two may read.
+        let _reader = HostView::reader(&from.allocation).unwrap();
+        copy.submit().unwrap().wait().unwrap();
+        // What an executable left behind is nobody's any more.
+        let other = buffer();
+        copy.rebind(&to, &other).unwrap();
+        let _writer = HostView::writer(&to.allocation).unwrap();
+        copy.submit().unwrap().wait().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use kovar_hal::{
 };
 
 use crate::buffer::{Allocation, Buffer, Shape, byte_len};
+use crate::claim::Stamp;
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
 use crate::pool::{Pool, PoolStats, size_class};
 use crate::stats::{Counters, Stats};
@@ -227,7 +228,7 @@ impl Shared {
             let Some(ended) = ended else { return Ok(()) };
             if ended.commands.status().is_err() {
                 for used in ended.used.iter().filter(|used| used.written) {
-                    used.allocation.poisoned.store(true, Ordering::Release);
+                    used.allocation.failed.fetch_max(ended.value, Ordering::AcqRel);
                 }
             }
         }
@@ -472,7 +473,8 @@ impl Device {
             last_use: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             views: AtomicI32::new(0),
-            poisoned: AtomicBool::new(false),
+            claims: Mutex::default(),
+            failed: AtomicU64::new(0),
             hint: AtomicU64::new(u64::MAX),
         };
         Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape) }
@@ -508,18 +510,21 @@ impl Device {
         CommandEncoder::new(self.clone(), options)
     }
 
-    /// Hands finished commands over, with all that they use.
+    /// Hands finished commands over, with all that they use. With the stamp of an executable, which knows of the host's
+    /// views, what it uses is not walked.
     pub(crate) fn submit(
         &self,
         commands: Arc<dyn CommandBuffer>,
         used: Arc<[Used]>,
         kernels: Arc<[Kernel]>,
         label: &str,
+        stamp: Option<&Stamp>,
     ) -> Result<Submission> {
         self.0.reap()?;
         let core = &self.0.core;
         let mut submitted = core.turn();
-        for Used { allocation, written } in used.iter() {
+        let looked_at = if stamp.is_none_or(Stamp::is_blocked) { &used[..] } else { &[] };
+        for Used { allocation, written } in looked_at {
             let views = allocation.views.load(Ordering::Relaxed);
             if views < 0 || (*written && views > 0) {
                 return Err(Error::Mapped { label: allocation.label.as_ref().into() });
@@ -535,8 +540,9 @@ impl Device {
         // SAFETY: the commands are fresh or have ended, and what they use is kept by the entry below until the signal.
         unsafe { core.hal.submit(&desc) }?;
         *submitted = value;
-        for Used { allocation, written } in used.iter() {
-            allocation.stamp(value, *written);
+        match stamp {
+            Some(stamp) => stamp.set(value),
+            None => used.iter().for_each(|used| used.allocation.stamp(value, used.written)),
         }
         self.0.launched(InFlight { value, commands: commands.clone(), used, _kernels: kernels });
         drop(submitted);

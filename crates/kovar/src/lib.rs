@@ -6,6 +6,7 @@
 
 mod buffer;
 pub mod check;
+mod claim;
 mod device;
 mod dtype;
 mod encoder;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{AXPY, AxpyParams, cpu, null};
 use kovar::{
-    Barriers, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, Kernel, KernelSource, Misuse,
-    Waited,
+    Barriers, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, ExecutableOptions, Graph, Kernel,
+    KernelSource, Misuse, Waited,
 };
 
 fn axpy(encoder: &mut CommandEncoder, kernel: &Kernel, a: f32, x: &Buffer, y: &Buffer) -> kovar::Result<()> {
@@ -212,23 +212,24 @@ fn scratch_comes_back_when_the_last_submission_has_used_it() {
     assert_eq!(device.pool_stats().free, 0);
 }
 
+static FAULTY: KernelSource = KernelSource::wgsl(
+    "faulty",
+    "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+     @compute @workgroup_size(1) fn main() { x[0] = 1.0; }",
+)
+.with_cpu(|_| Ok(std::sync::Arc::new(Faulty)));
+struct Faulty;
+impl kovar::CpuKernel for Faulty {
+    fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
+        1
+    }
+    fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
+        dispatch.slice::<f32>(7);
+    }
+}
+
 #[test]
 fn a_fault_is_an_error_and_poisons_what_the_submission_wrote() {
-    static FAULTY: KernelSource = KernelSource::wgsl(
-        "faulty",
-        "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
-         @compute @workgroup_size(1) fn main() { x[0] = 1.0; }",
-    )
-    .with_cpu(|_| Ok(std::sync::Arc::new(Faulty)));
-    struct Faulty;
-    impl kovar::CpuKernel for Faulty {
-        fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
-            1
-        }
-        fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
-            dispatch.slice::<f32>(7);
-        }
-    }
     let device = cpu();
     let kernel = device.kernel(&FAULTY, &[]).unwrap();
     let x = device.buffer_in(kovar::MemoryKind::Shared, DType::F32, &[4], "result").unwrap();
@@ -239,6 +240,55 @@ fn a_fault_is_an_error_and_poisons_what_the_submission_wrote() {
     assert!(matches!(x.read::<f32>(), Err(Error::Poisoned { .. })));
     x.write(&[1.0f32; 4]).unwrap();
     assert_eq!(x.read::<f32>().unwrap(), [1.0; 4]);
+}
+
+#[test]
+fn a_failed_replay_poisons_until_the_bytes_are_rewritten() {
+    let device = cpu();
+    let kernel = device.kernel(&FAULTY, &[]).unwrap();
+    let buffer = || device.buffer(DType::F32, &[4]).unwrap();
+    let (x, y, untouched) = (buffer(), buffer(), buffer());
+    let graph = |x: &Buffer| {
+        let record = |encoder: &mut CommandEncoder| encoder.dispatch(Dispatch::new(&kernel).bind(0, x).groups([1; 3]));
+        Graph::capture(&device, "step", record).unwrap()
+    };
+    let mut fails = graph(&x).compile(&ExecutableOptions::default()).unwrap();
+    fails.submit().unwrap().wait().unwrap_err();
+    assert!(matches!(x.read::<f32>(), Err(Error::Poisoned { .. })));
+    assert_eq!(untouched.read::<f32>().unwrap(), [0.0; 4]);
+    // The executable goes, its failure stays.
+    drop(fails);
+    assert!(matches!(x.read::<f32>(), Err(Error::Poisoned { .. })));
+    let rewrite = |encoder: &mut CommandEncoder| encoder.fill(&x, 0);
+    let mut rewrite =
+        Graph::capture(&device, "rewrite", rewrite).unwrap().compile(&ExecutableOptions::default()).unwrap();
+    rewrite.submit().unwrap().wait().unwrap();
+    assert_eq!(x.read::<f32>().unwrap(), [0.0; 4]);
+    drop(rewrite);
+    assert_eq!(x.read::<f32>().unwrap(), [0.0; 4]);
+    graph(&y).compile(&ExecutableOptions::default()).unwrap().submit().unwrap().wait().unwrap_err();
+    assert!(matches!(y.read::<f32>(), Err(Error::Poisoned { .. })));
+    y.write(&[1.0f32; 4]).unwrap();
+    assert_eq!(y.read::<f32>().unwrap(), [1.0; 4]);
+}
+
+#[test]
+fn the_host_waits_for_replays_of_what_it_touches() {
+    let device = cpu();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let n = 1 << 16;
+    let (x, y) = (device.buffer(DType::F32, &[n]).unwrap(), device.buffer(DType::F32, &[n]).unwrap());
+    let graph = Graph::capture(&device, "step", |encoder| axpy(encoder, &kernel, 1.0, &x, &y)).unwrap();
+    let mut step = graph.compile(&ExecutableOptions::default()).unwrap();
+    let mut sum = 0.0;
+    for round in 1..=20u8 {
+        x.write(&vec![f32::from(round); n]).unwrap();
+        drop(step.submit().unwrap());
+        sum += f32::from(round);
+        if round % 5 == 0 {
+            assert_eq!(y.read::<f32>().unwrap(), vec![sum; n]);
+        }
+    }
 }
 
 #[test]

@@ -41,13 +41,14 @@ fn binding(buffer: &Buffer) -> Binding {
     Binding { buffer: buffer.allocation.raw, offset: buffer.offset, len }
 }
 
-/// Checks buffers against the slots of a kernel. The bindings come out in the order of the slots.
+/// Checks buffers against the slots of a kernel, and adds the bindings in the order of the slots.
 pub(super) fn bindings(
     kernel: &Kernel,
     bound: &[Option<&Buffer>; MAX_SLOTS],
     misbound: Option<usize>,
     context: Context<'_>,
-) -> Result<Bindings> {
+    bindings: &mut Bindings,
+) -> Result<()> {
     let wanted = &kernel.reflection().slots;
     let slots = wanted.len();
     if let Some(slot) = misbound {
@@ -57,7 +58,6 @@ pub(super) fn bindings(
     if let Some(slot) = (slots..MAX_SLOTS).find(|slot| bound[*slot].is_some()) {
         return Err(refuse(kernel, Misuse::NoSlot { slot, slots }));
     }
-    let mut bindings = Bindings::new();
     for (slot, wanted) in wanted.iter().enumerate() {
         let Some(buffer) = bound.get(slot).copied().flatten() else {
             return Err(refuse(kernel, Misuse::Unbound { slot, name: wanted.name.clone() }));
@@ -68,9 +68,9 @@ pub(super) fn bindings(
         }
         bindings.push(binding);
     }
-    match aliased(kernel, bound, &bindings) {
+    match aliased(kernel, bound, bindings) {
         Some(misuse) => Err(refuse(kernel, misuse)),
-        None => Ok(bindings),
+        None => Ok(()),
     }
 }
 

@@ -85,6 +85,7 @@ pub struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     /// A dispatch of this kernel, with nothing bound.
+    #[inline]
     pub fn new(kernel: &'a Kernel) -> Dispatch<'a> {
         Dispatch {
             kernel,
@@ -99,6 +100,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Puts a buffer, or the part of one that a view shows, into a slot.
+    #[inline]
     pub fn bind(mut self, slot: usize, buffer: &'a Buffer) -> Dispatch<'a> {
         match self.slots.get_mut(slot) {
             Some(free @ None) => *free = Some(buffer),
@@ -108,36 +110,42 @@ impl<'a> Dispatch<'a> {
     }
 
     /// The kernel's constants, as a struct with the layout of its block.
+    #[inline]
     pub fn constants<T: NoUninit>(mut self, constants: &'a T) -> Dispatch<'a> {
         self.constants = bytemuck::bytes_of(constants);
         self
     }
 
     /// The grid in threads: rounded up to whole workgroups, so the kernel checks its bounds.
+    #[inline]
     pub fn threads(mut self, threads: [u32; 3]) -> Dispatch<'a> {
         self.grid = GridSize::Threads(threads);
         self
     }
 
     /// The grid in workgroups.
+    #[inline]
     pub fn groups(mut self, groups: [u32; 3]) -> Dispatch<'a> {
         self.grid = GridSize::Groups(groups);
         self
     }
 
     /// The grid in workgroups, read from three u32 in a buffer when the dispatch executes.
+    #[inline]
     pub fn indirect(mut self, groups: &'a Buffer) -> Dispatch<'a> {
         self.grid = GridSize::Indirect(groups);
         self
     }
 
     /// A name for vendor tools and profiles; the kernel's without one.
+    #[inline]
     pub fn label(mut self, label: &'a str) -> Dispatch<'a> {
         self.label = label;
         self
     }
 
     /// What it is.
+    #[inline]
     pub fn kind(mut self, kind: OpKind) -> Dispatch<'a> {
         self.kind = kind;
         self
@@ -145,6 +153,7 @@ impl<'a> Dispatch<'a> {
 
     /// Says that the kernel touches more than its slots show (memory behind an address in a buffer, say). A graph then
     /// moves nothing across it. Barriers around it are the caller's, with `force_barrier`.
+    #[inline]
     pub fn opaque(mut self) -> Dispatch<'a> {
         self.opaque = true;
         self

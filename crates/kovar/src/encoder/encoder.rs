@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use kovar_hal::{Binding, DispatchCommand, Grid, MemoryKind, RecorderDesc, ShaderFormat};
 use rustc_hash::FxHashMap;
@@ -10,7 +10,6 @@ use super::issue::Issuer;
 use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
 use super::submission::Submission;
-use crate::buffer::Allocation;
 use crate::device::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::ConstantsKind;
@@ -134,14 +133,17 @@ impl CommandEncoder {
         self.check_kernel(dispatch.kernel)?;
         let context = self.context();
         arguments::constants(&dispatch)?;
-        let bindings = arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context)?;
+        let mut bindings = Bindings::new();
+        arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context, &mut bindings)?;
         let grid = arguments::grid(&dispatch, context.limits)?;
-        let mut accesses = self.accesses(dispatch.kernel, &dispatch.slots, &bindings);
+        let mut accesses = Accesses::new();
+        self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
         if let GridSize::Indirect(buffer) = dispatch.grid {
             let resource = self.resource(buffer, false);
             accesses.push(Access { resource, range: buffer.offset..buffer.offset + INDIRECT, mode: Mode::Read });
         }
         let Dispatch { kernel, constants, label, kind, opaque, .. } = dispatch;
+        let (bindings, accesses) = (&mut bindings, &mut accesses);
         self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque })
     }
 
@@ -153,10 +155,12 @@ impl CommandEncoder {
         let kernel = &record.kernel;
         self.check_kernel(kernel)?;
         let (slots, misbound) = record.slots(buffers);
-        let bindings = arguments::bindings(kernel, &slots, misbound, self.context())?;
-        let accesses = self.accesses(kernel, &slots, &bindings);
+        let (mut bindings, mut accesses) = (Bindings::new(), Accesses::new());
+        arguments::bindings(kernel, &slots, misbound, self.context(), &mut bindings)?;
+        self.accesses(kernel, &slots, &bindings, &mut accesses);
         let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
         let (label, kind) = (record.label.as_ref(), record.kind);
+        let (bindings, accesses) = (&mut bindings, &mut accesses);
         self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque: false })
     }
 
@@ -228,7 +232,7 @@ impl CommandEncoder {
         let trace = issuer.tracing.map(|tracing| Arc::new(tracing.finish(&label, names(&used))));
         let commands = issuer.recorder.finish()?;
         let stats = Stats { command_buffers: 1, ..issuer.stats };
-        let mut submission = device.submit(commands, used.into(), kernels.into(), &label)?;
+        let mut submission = device.submit(commands, used.into(), kernels.into(), &label, None)?;
         submission.trace = trace;
         device.0.core.counters.add(&stats);
         Ok(submission)
@@ -247,7 +251,7 @@ impl CommandEncoder {
 
     /// Sends a checked dispatch on its way.
     fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
-        let Checked { kernel, mut bindings, accesses, mut constants, grid, label, kind, opaque } = checked;
+        let Checked { kernel, bindings, accesses, mut constants, grid, label, kind, opaque } = checked;
         let mut ring = None;
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
             let (binding, block) = self.place(constants)?;
@@ -262,10 +266,10 @@ impl CommandEncoder {
         match &mut self.sink {
             Sink::Live(issuer) => {
                 let pipeline = kernel.0.pipeline;
-                let command = DispatchCommand { pipeline, bindings: &bindings, constants, grid, label };
+                let command = DispatchCommand { pipeline, bindings, constants, grid, label };
                 // SAFETY: the bindings were checked against buffers and limits; `used` and `kernels` keep everything
                 // alive until the submission has ended; the issuer puts a barrier before what conflicts.
-                issuer.issue(label, &accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
+                issuer.issue(label, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
                 issuer.stats.dispatches += 1;
                 // A forward pass uses a dozen kernels; the one used last is the likeliest.
                 if !self.kernels.iter().rev().any(|kept| Arc::ptr_eq(&kept.0, &kernel.0)) {
@@ -273,7 +277,7 @@ impl CommandEncoder {
                 }
             }
             Sink::Capture(nodes) => {
-                let node = Node::dispatch(kernel, &bindings, accesses, ring, constants, grid);
+                let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid);
                 nodes.push(Node { label: label.into(), kind, opaque, ..node });
             }
         }
@@ -318,13 +322,12 @@ impl CommandEncoder {
         ResourceId(id)
     }
 
-    fn accesses(&mut self, kernel: &Kernel, slots: &[Option<&Buffer>], bindings: &[Binding]) -> Accesses {
-        let mut accesses = Accesses::new();
+    /// What a kernel does with its slots, in their order.
+    fn accesses(&mut self, kernel: &Kernel, slots: &[Option<&Buffer>], bindings: &[Binding], accesses: &mut Accesses) {
         for ((slot, buffer), bound) in kernel.0.reflection.slots.iter().zip(slots.iter().flatten()).zip(bindings) {
             let resource = self.resource(buffer, slot.access == Mode::Write);
             accesses.push(Access { resource, range: bound.offset..bound.offset + bound.len, mode: slot.access });
         }
-        accesses
     }
 
     fn transfer_access(&mut self, buffer: &Buffer, mode: Mode) -> Result<Access> {
@@ -363,27 +366,16 @@ impl CommandEncoder {
     }
 }
 
-/// A dispatch whose arguments fit.
+/// A dispatch whose arguments fit. The lists are borrowed: they are too large to be moved from call to call.
 struct Checked<'a> {
     kernel: &'a Kernel,
-    bindings: Bindings,
-    accesses: Accesses,
+    bindings: &'a mut Bindings,
+    accesses: &'a mut Accesses,
     constants: &'a [u8],
     grid: Grid,
     label: &'a str,
     kind: OpKind,
     opaque: bool,
-}
-
-impl Allocation {
-    /// Notes the submission that uses these bytes.
-    pub(crate) fn stamp(&self, value: u64, written: bool) {
-        self.last_use.store(value, Release);
-        if written {
-            self.last_write.store(value, Release);
-            self.poisoned.store(false, Release);
-        }
-    }
 }
 
 /// Identity and name of each allocation, by its number.

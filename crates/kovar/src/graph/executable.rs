@@ -4,6 +4,7 @@ use kovar_hal::{Binding, CommandBuffer, MemoryKind, OpenOptions, RecorderDesc, T
 use smallvec::SmallVec;
 
 use super::{Graph, MemoryPlan};
+use crate::claim::Claims;
 use crate::device::Used;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
@@ -43,7 +44,7 @@ pub struct Executable {
     plan: MemoryPlan,
     /// Where each numbered allocation of the graph lies.
     places: Vec<Place>,
-    used: Arc<[Used]>,
+    claims: Claims,
     kernels: Arc<[Kernel]>,
     copies: SmallVec<[Copy; 2]>,
     next: usize,
@@ -87,7 +88,7 @@ impl Executable {
             options: options.clone(),
             plan,
             places,
-            used: used.into(),
+            claims: Claims::new(used.into()),
             kernels,
             copies: SmallVec::new(),
             next: 0,
@@ -120,8 +121,8 @@ impl Executable {
     pub fn submit(&mut self) -> Result<Submission> {
         let copy = &mut self.copies[self.next];
         self.device.0.core.wait_for(copy.last)?;
-        let (commands, used, kernels) = (copy.commands.clone(), self.used.clone(), self.kernels.clone());
-        let submission = self.device.submit(commands, used, kernels, &self.graph.label)?;
+        let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
+        let submission = self.device.submit(commands, used, kernels, &self.graph.label, Some(&self.claims.stamp))?;
         copy.last = submission.number();
         self.next = (self.next + 1) % self.copies.len();
         self.device.0.core.counters.add(&self.stats);
@@ -144,15 +145,15 @@ impl Executable {
         if !Arc::ptr_eq(&to.allocation.core, &self.device.0.core) {
             return Err(wrong(format!("{:?} belongs to another device", to.label())));
         }
-        if self.used.iter().any(|used| Arc::ptr_eq(&used.allocation, &to.allocation)) {
+        if self.claims.used.iter().any(|used| Arc::ptr_eq(&used.allocation, &to.allocation)) {
             return Err(wrong(format!("uses {:?} already, in another place", to.label())));
         }
         let entry = Used { allocation: to.allocation.clone(), written: entry.written };
-        let mut used: Vec<Used> = self.used.iter().cloned().collect();
+        let mut used: Vec<Used> = self.claims.used.iter().cloned().collect();
         used[self.places[number].used as usize] = entry.clone();
-        let before = std::mem::replace(&mut self.used, used.into());
+        let before = std::mem::replace(&mut self.claims, Claims::new(used.into()));
         if let Err(error) = self.record() {
-            self.used = before;
+            self.claims = before;
             return Err(error);
         }
         self.graph.used[number] = entry;
@@ -193,7 +194,7 @@ impl Executable {
         let mut issuer = Issuer::new(null.create_recorder(&desc)?, Barriers::Auto);
         issuer.tracing = Some(Tracing::default());
         self.issue(&mut issuer)?;
-        Ok(issuer.tracing.unwrap_or_default().finish(&self.graph.label, names(&self.used)))
+        Ok(issuer.tracing.unwrap_or_default().finish(&self.graph.label, names(&self.claims.used)))
     }
 
     fn issue(&self, issuer: &mut Issuer) -> Result<()> {
@@ -211,7 +212,7 @@ impl Executable {
                         issuer.stats.dispatches += 1;
                     }
                     Work::Copy | Work::Fill(_) => {
-                        let raw = |resource: ResourceId| self.used[resource.0 as usize].allocation.raw;
+                        let raw = |resource: ResourceId| self.claims.used[resource.0 as usize].allocation.raw;
                         issuer.issue(&node.label, &accesses, |recorder| {
                             // SAFETY: as above.
                             unsafe { node.work.transfer(recorder, &accesses, raw) }
@@ -233,7 +234,7 @@ impl Executable {
 
     fn binding(&self, part: &Part) -> Binding {
         let Place { used, base } = self.places[part.resource.0 as usize];
-        Binding { buffer: self.used[used as usize].allocation.raw, offset: base + part.offset, len: part.len }
+        Binding { buffer: self.claims.used[used as usize].allocation.raw, offset: base + part.offset, len: part.len }
     }
 }
 
