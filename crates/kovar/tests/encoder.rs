@@ -310,28 +310,29 @@ fn a_wait_that_times_out_leaves_everything_usable() {
     assert_eq!(y.read::<f32>().unwrap()[n - 1], 20.0);
 }
 
+static SCALE: KernelSource = KernelSource::wgsl(
+    "scale",
+    "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+     @group(0) @binding(1) var<uniform> table: array<vec4<f32>, 64>;
+     @compute @workgroup_size(64)
+     fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = table[id.x].x; }",
+)
+.with_cpu(|_| Ok(std::sync::Arc::new(Scale)));
+struct Scale;
+impl kovar::CpuKernel for Scale {
+    fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
+        1
+    }
+    fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
+        let table: [[f32; 4]; 64] = dispatch.constants();
+        // SAFETY: there is one task.
+        let y = unsafe { dispatch.slice_mut::<f32>(0, 0..64) };
+        y.iter_mut().zip(table).for_each(|(y, row)| *y = row[0]);
+    }
+}
+
 #[test]
 fn uniform_constants_go_through_the_ring() {
-    static SCALE: KernelSource = KernelSource::wgsl(
-        "scale",
-        "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
-         @group(0) @binding(1) var<uniform> table: array<vec4<f32>, 64>;
-         @compute @workgroup_size(64)
-         fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = table[id.x].x; }",
-    )
-    .with_cpu(|_| Ok(std::sync::Arc::new(Scale)));
-    struct Scale;
-    impl kovar::CpuKernel for Scale {
-        fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
-            1
-        }
-        fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
-            let table: [[f32; 4]; 64] = dispatch.constants();
-            // SAFETY: there is one task.
-            let y = unsafe { dispatch.slice_mut::<f32>(0, 0..64) };
-            y.iter_mut().zip(table).for_each(|(y, row)| *y = row[0]);
-        }
-    }
     let device = cpu();
     let kernel = device.kernel(&SCALE, &[]).unwrap();
     let mut outputs = Vec::new();
@@ -346,4 +347,26 @@ fn uniform_constants_go_through_the_ring() {
     for (round, y) in outputs.iter().enumerate() {
         assert_eq!(y.read::<f32>().unwrap()[63], (round * 64 + 63) as f32);
     }
+}
+
+#[test]
+fn constants_allocate_nothing_once_the_ring_is_there() {
+    let device = cpu();
+    let kernel = device.kernel(&SCALE, &[]).unwrap();
+    let y = device.buffer(DType::F32, &[64]).unwrap();
+    let round = |round: usize| {
+        let mut encoder = device.encoder().unwrap();
+        // Over 100 KiB: more than one block.
+        for at in 0..100 {
+            let table: [[f32; 4]; 64] = std::array::from_fn(|i| [(round * 100 + at + i) as f32; 4]);
+            encoder.dispatch(Dispatch::new(&kernel).bind(0, &y).constants(&table).groups([1, 1, 1])).unwrap();
+        }
+        encoder.commit().unwrap().wait().unwrap();
+        assert_eq!(y.read::<f32>().unwrap()[63], (round * 100 + 99 + 63) as f32);
+    };
+    round(0);
+    let first = device.stats().allocations;
+    assert_eq!(first, 3, "the result and two blocks");
+    (1..10).for_each(round);
+    assert_eq!(device.stats().allocations, first);
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use kovar_hal::{Binding, DispatchCommand, Grid, MemoryKind, RecorderDesc, ShaderFormat};
+use kovar_hal::{Binding, DispatchCommand, Grid, RecorderDesc, ShaderFormat};
 use rustc_hash::FxHashMap;
 
 use super::arguments::{self, Bindings, Context, INDIRECT};
@@ -354,7 +354,8 @@ impl CommandEncoder {
         let mut at = self.ring_used.next_multiple_of(align);
         if self.ring.last().is_none_or(|block| at + constants.len() > block.len()) {
             let size = RING_BLOCK.max(constants.len().next_multiple_of(align));
-            let block = self.device.buffer_in(MemoryKind::Shared, DType::U8, &[size], "constants")?;
+            // From the pool: once a few recordings have run, constants allocate nothing.
+            let block = self.device.scratch(DType::U8, &[size])?;
             self.ring.push(block);
             at = 0;
         }
