@@ -217,6 +217,18 @@ pub enum Misuse {
         /// The slot.
         slot: usize,
     },
+    /// Elements said to be touched that are not in the buffer, or none.
+    #[error("slot {slot} ({label:?}): {touch:?} of {len} elements")]
+    Touch {
+        /// The slot.
+        slot: usize,
+        /// Label of the buffer.
+        label: String,
+        /// What was said.
+        touch: crate::Touch,
+        /// Elements of the buffer.
+        len: usize,
+    },
     /// No grid was given.
     #[error("no grid")]
     NoGrid,

@@ -120,6 +120,21 @@ fn aliased(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], bindings: &Bin
     None
 }
 
+/// Checks that what a dispatch is said to touch lies in its slots.
+pub(super) fn touches(dispatch: &Dispatch<'_>) -> Result<()> {
+    for touch in dispatch.touches {
+        let (slot, slots) = (touch.slot, dispatch.kernel.reflection().slots.len());
+        let Some(buffer) = dispatch.slots.get(slot).copied().flatten() else {
+            return Err(refuse(dispatch.kernel, Misuse::NoSlot { slot, slots }));
+        };
+        if touch.hull().is_none_or(|hull| hull.end > buffer.len()) {
+            let (label, touch, len) = (buffer.label().into(), *touch, buffer.len());
+            return Err(refuse(dispatch.kernel, Misuse::Touch { slot, label, touch, len }));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the grid.
 pub(super) fn grid(dispatch: &Dispatch<'_>, limits: &Limits) -> Result<kovar_hal::Grid> {
     let groups = match dispatch.grid {

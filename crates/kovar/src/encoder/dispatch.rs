@@ -1,5 +1,6 @@
 use bytemuck::NoUninit;
 
+use super::touch::Touch;
 use crate::{Buffer, Kernel};
 
 /// Slots that a kernel can have.
@@ -76,6 +77,7 @@ pub struct Dispatch<'a> {
     pub(crate) slots: [Option<&'a Buffer>; MAX_SLOTS],
     /// A slot bound twice, or one past the last.
     pub(crate) misbound: Option<usize>,
+    pub(crate) touches: &'a [Touch],
     pub(crate) constants: &'a [u8],
     pub(crate) grid: GridSize<'a>,
     pub(crate) label: &'a str,
@@ -91,6 +93,7 @@ impl<'a> Dispatch<'a> {
             kernel,
             slots: [None; MAX_SLOTS],
             misbound: None,
+            touches: &[],
             constants: &[],
             grid: GridSize::None,
             label: "",
@@ -134,6 +137,15 @@ impl<'a> Dispatch<'a> {
     #[inline]
     pub fn indirect(mut self, groups: &'a Buffer) -> Dispatch<'a> {
         self.grid = GridSize::Indirect(groups);
+        self
+    }
+
+    /// Narrows what the dispatch touches of the slots that are named, which is all of the buffer otherwise. It is the
+    /// caller's word: a kernel that touches more may meet another one there. The race detector
+    /// ([`CpuChecks::races`](crate::CpuChecks)) sees it. A [`DispatchRecord`](crate::DispatchRecord) takes whole buffers.
+    #[inline]
+    pub fn touching(mut self, touches: &'a [Touch]) -> Dispatch<'a> {
+        self.touches = touches;
         self
     }
 

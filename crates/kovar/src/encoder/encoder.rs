@@ -10,6 +10,7 @@ use super::issue::Issuer;
 use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
 use super::submission::Submission;
+use super::touch::Touch;
 use crate::device::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::ConstantsKind;
@@ -138,6 +139,8 @@ impl CommandEncoder {
         let grid = arguments::grid(&dispatch, context.limits)?;
         let mut accesses = Accesses::new();
         self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
+        arguments::touches(&dispatch)?;
+        narrow(&dispatch, &mut accesses);
         if let GridSize::Indirect(buffer) = dispatch.grid {
             let resource = self.resource(buffer, false);
             accesses.push(Access { resource, range: buffer.offset..buffer.offset + INDIRECT, mode: Mode::Read });
@@ -364,6 +367,22 @@ impl CommandEncoder {
         self.ring_used = at + constants.len();
         let binding = Binding { buffer: block.allocation.raw, offset: at as u64, len: constants.len() as u64 };
         Ok((binding, self.resource(&block, false)))
+    }
+}
+
+/// Puts what the caller says of a slot in the place of its whole. The first range stays in the order of the slots.
+fn narrow(dispatch: &Dispatch<'_>, accesses: &mut Accesses) {
+    for (slot, buffer) in dispatch.slots.iter().enumerate() {
+        let Some(buffer) = buffer.filter(|_| !dispatch.touches.is_empty()) else { continue };
+        let size = buffer.dtype().size() as u64;
+        let of_slot = dispatch.touches.iter().filter(|touch| touch.slot == slot);
+        for (number, range) in of_slot.flat_map(Touch::ranges).enumerate() {
+            let range = buffer.offset + range.start as u64 * size..buffer.offset + range.end as u64 * size;
+            match number {
+                0 => accesses[slot].range = range,
+                _ => accesses.push(Access { range, ..accesses[slot].clone() }),
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod issue;
 mod node;
 mod record;
 mod submission;
+mod touch;
 
 pub use dispatch::{Dispatch, MAX_SLOTS, OpKind};
 pub use encoder::CommandEncoder;
@@ -16,3 +17,4 @@ pub(crate) use issue::Issuer;
 pub(crate) use node::{Accesses, Kernelled, Node, NodeGrid, Part, Work};
 pub use record::DispatchRecord;
 pub use submission::{Completed, Submission, Waited};
+pub use touch::Touch;
