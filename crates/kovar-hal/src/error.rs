@@ -46,6 +46,14 @@ pub enum HalError {
         /// The device's own text.
         reason: String,
     },
+    /// Work ran longer than the device, or the caller's limit, allows.
+    #[error("time limit in {label:?}: {reason}")]
+    Timeout {
+        /// Label of the command buffer.
+        label: String,
+        /// The device's own text, or the limit.
+        reason: String,
+    },
     /// The CPU backend's race detector found two accesses that nothing orders: results are undefined.
     #[error("{0}")]
     Race(Box<Race>),

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::claim::Claim;
 use crate::device::Core;
+use crate::poison::Poison;
 use crate::{DType, Element, Error, Result};
 
 /// Sizes of the axes, outermost first.
@@ -35,8 +36,8 @@ pub(crate) struct Allocation {
     pub(crate) views: AtomicI32,
     /// Executables that use these bytes.
     pub(crate) claims: Mutex<SmallVec<[Claim; 1]>>,
-    /// The last submission that wrote these bytes and failed; 0 for none.
-    pub(crate) failed: AtomicU64,
+    /// What failed submissions left.
+    pub(crate) poison: Poison,
     /// Encoder that met this allocation last, and its number there: saves the encoder a lookup.
     pub(crate) hint: AtomicU64,
 }
@@ -197,6 +198,11 @@ impl Buffer {
         Ok(Buffer { dtype, shape: Shape::from_slice(shape), ..self.clone() })
     }
 
+    /// Its bytes within the allocation.
+    pub(crate) fn byte_range(&self) -> Range<u64> {
+        self.offset..self.offset + self.byte_len()
+    }
+
     fn check_memory(&self) -> Result<()> {
         if self.allocation.transient { Err(Error::Transient { label: self.label().into() }) } else { Ok(()) }
     }
@@ -241,7 +247,7 @@ impl Buffer {
         let core = &allocation.core;
         self.check_memory()?;
         let _view = HostView::reader(allocation)?;
-        if allocation.is_poisoned() {
+        if allocation.poison.hits(&self.byte_range()) {
             return Err(Error::Poisoned { label: self.label().into() });
         }
         if allocation.raw.host.is_null() {
@@ -275,9 +281,7 @@ impl Buffer {
                 std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
             }
         }
-        if data.len() as u64 == allocation.raw.len {
-            allocation.failed.store(0, Ordering::Release);
-        }
+        allocation.poison.clear(&self.byte_range());
         core.counters.bytes_uploaded.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -306,6 +310,8 @@ impl<'a> HostView<'a> {
             if !allocation.core.has_reached(allocation.busy_until(writer))? {
                 continue;
             }
+            // A failure of what has ended must be known before its results are looked at or written anew.
+            allocation.core.settle();
             let views = allocation.views.load(Ordering::Relaxed);
             if views < 0 || (writer && views > 0) {
                 return Err(Error::Mapped { label: allocation.label.as_ref().into() });

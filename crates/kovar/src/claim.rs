@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 
 use crate::buffer::Allocation;
-use crate::device::Used;
+use crate::flight::Used;
 
 /// The last submission of an executable, for all allocations that it uses: one number, so that a submission costs the
 /// same whatever their number.
@@ -44,13 +44,14 @@ pub(crate) struct Claims {
 impl Claims {
     pub(crate) fn new(used: Arc<[Used]>) -> Claims {
         let stamp = Arc::<Stamp>::default();
-        for Used { allocation, written } in used.iter() {
+        for entry in used.iter() {
+            let (allocation, written) = (&entry.allocation, entry.is_written());
             let _turn = allocation.core.turn();
             let views = allocation.views.load(Ordering::Relaxed);
             // A view that is open now counts when it is closed, and so must count already.
-            let blocking = if views < 0 || *written { views.unsigned_abs() } else { 0 };
+            let blocking = if views < 0 || written { views.unsigned_abs() } else { 0 };
             stamp.blocking.fetch_add(blocking, Ordering::Relaxed);
-            allocation.claims().push(Claim { stamp: stamp.clone(), written: *written });
+            allocation.claims().push(Claim { stamp: stamp.clone(), written });
         }
         Claims { used, stamp }
     }
@@ -59,9 +60,10 @@ impl Claims {
 impl Drop for Claims {
     fn drop(&mut self) {
         let last = self.stamp.last.load(Ordering::Acquire);
-        for Used { allocation, written } in self.used.iter() {
+        for entry in self.used.iter() {
+            let allocation = &entry.allocation;
             allocation.last_use.fetch_max(last, Ordering::AcqRel);
-            if *written {
+            if entry.is_written() {
                 allocation.last_write.fetch_max(last, Ordering::AcqRel);
             }
             allocation.claims().retain(|claim| !Arc::ptr_eq(&claim.stamp, &self.stamp));
@@ -99,11 +101,5 @@ impl Allocation {
         if written {
             self.last_write.store(value, Ordering::Release);
         }
-    }
-
-    /// Whether the last submission that wrote these bytes failed.
-    pub(crate) fn is_poisoned(&self) -> bool {
-        let failed = self.failed.load(Ordering::Acquire);
-        failed > 0 && failed >= self.busy_until(false)
     }
 }

@@ -1,8 +1,7 @@
 use std::any::Any;
-use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kovar_hal::{
@@ -11,7 +10,9 @@ use kovar_hal::{
 
 use crate::buffer::{Allocation, Buffer, Shape, byte_len};
 use crate::claim::Stamp;
+use crate::flight::{Flight, Flights, Used};
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
+use crate::poison::Poison;
 use crate::pool::{Pool, PoolStats, size_class};
 use crate::stats::{Counters, Stats};
 use crate::{CommandEncoder, DType, DeviceOptions, Element, EncoderOptions, Error, Result, Submission};
@@ -32,7 +33,8 @@ const STAGING: u64 = 16 << 20;
 #[derive(Clone)]
 pub struct Device(pub(crate) Arc<Shared>);
 
-/// What buffers and kernels need of their device. It holds none of them, so it outlives them all.
+/// What buffers and kernels need of their device. It holds those that submissions under way use, and no others, so it
+/// outlives them all.
 pub(crate) struct Core {
     pub(crate) hal: Arc<dyn kovar_hal::Device>,
     pub(crate) counters: Counters,
@@ -42,30 +44,18 @@ pub(crate) struct Core {
     submitted: Mutex<u64>,
     /// The largest value seen on the timeline: most questions need not reach the driver.
     reached: AtomicU64,
+    /// Locked after `submitted`.
+    flights: Mutex<Flights>,
+    /// How long a wait for a submission may take.
+    limit: Option<Duration>,
     pool: Mutex<Pool>,
     next_allocation: AtomicU64,
     pub(crate) next_encoder: AtomicU32,
 }
 
-/// A submission that has not been seen to end, with all that it uses.
-pub(crate) struct InFlight {
-    pub(crate) value: u64,
-    pub(crate) commands: Arc<dyn CommandBuffer>,
-    pub(crate) used: Arc<[Used]>,
-    pub(crate) _kernels: Arc<[Kernel]>,
-}
-
-/// An allocation that a recording uses.
-#[derive(Clone)]
-pub(crate) struct Used {
-    pub(crate) allocation: Arc<Allocation>,
-    pub(crate) written: bool,
-}
-
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     registry: Registry,
-    in_flight: Mutex<VecDeque<InFlight>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,7 +76,7 @@ impl Core {
             return Ok(true);
         }
         // SAFETY: the timeline lives as long as the core.
-        let now = unsafe { self.hal.event_value(self.timeline) }?;
+        let now = unsafe { self.hal.event_value(self.timeline) }.map_err(|e| self.blame(e))?;
         self.reached.fetch_max(now, Ordering::AcqRel);
         Ok(now >= value)
     }
@@ -98,19 +88,55 @@ impl Core {
         }
         self.counters.waits.fetch_add(1, Ordering::Relaxed);
         // SAFETY: as above.
-        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) }?;
+        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) }.map_err(|e| self.blame(e))?;
         if there {
             self.reached.fetch_max(value, Ordering::AcqRel);
         }
         Ok(there)
     }
 
+    /// Waits for a submission, for as long as the device's options allow.
     pub(crate) fn wait_for(&self, value: u64) -> Result<()> {
-        if self.wait_until(value, None)? {
+        if self.wait_until(value, self.limit)? {
             return Ok(());
         }
-        let reason = format!("submission {value} never ended");
-        Err(HalError::DeviceLost { label: "wait".into(), reason }.into())
+        let label = lock(&self.flights).first().map_or("host transfer".into(), |flight| flight.label.to_string());
+        Err(match self.limit {
+            Some(limit) => HalError::Timeout { label, reason: format!("it runs on after {limit:?}") },
+            None => HalError::DeviceLost { label, reason: "it never ended".into() },
+        }
+        .into())
+    }
+
+    /// The event that a loss was noticed at names no work: the submission that was under way is meant.
+    fn blame(&self, error: HalError) -> HalError {
+        match (error, lock(&self.flights).first()) {
+            (HalError::DeviceLost { label, reason }, Some(first)) if label == "event" => {
+                HalError::DeviceLost { label: first.label.to_string(), reason }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Takes note of a submission, under the lock that orders submissions.
+    fn launched(&self, flight: Flight) {
+        lock(&self.flights).launch(flight);
+    }
+
+    /// Lets go of what ended submissions used, as far as they are known to have ended.
+    pub(crate) fn settle(&self) {
+        let ended = lock(&self.flights).land(self.reached.load(Ordering::Acquire));
+        drop(ended);
+    }
+
+    /// Lets go of what ended submissions used.
+    pub(crate) fn reap(&self) -> Result<()> {
+        let first = lock(&self.flights).first().map(|flight| flight.value);
+        if let Some(first) = first {
+            self.has_reached(first)?;
+            self.settle();
+        }
+        Ok(())
     }
 
     fn create(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
@@ -209,40 +235,17 @@ impl Drop for Core {
     }
 }
 
-impl Shared {
-    /// Takes note of a submission, under the lock that orders submissions.
-    pub(crate) fn launched(&self, entry: InFlight) {
-        lock(&self.in_flight).push_back(entry);
-    }
-
-    /// Lets go of what ended submissions used. The results of failed ones are poisoned.
-    pub(crate) fn reap(&self) -> Result<()> {
-        loop {
-            let ended = {
-                let mut list = lock(&self.in_flight);
-                match list.front() {
-                    Some(first) if self.core.has_reached(first.value)? => list.pop_front(),
-                    _ => None,
-                }
-            };
-            let Some(ended) = ended else { return Ok(()) };
-            if ended.commands.status().is_err() {
-                for used in ended.used.iter().filter(|used| used.written) {
-                    used.allocation.failed.fetch_max(ended.value, Ordering::AcqRel);
-                }
-            }
-        }
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
-        let last = lock(&self.in_flight).back().map(|entry| entry.value);
-        if let Some(last) = last {
-            // A lost device reports an error here, and has nothing running.
-            let _ = self.core.wait_for(last);
+        let core = &self.core;
+        let last = lock(&core.flights).last().map(|flight| flight.value);
+        let ended = last.map_or(Ok(()), |last| core.wait_for(last));
+        self.registry.close(core);
+        let left = lock(&core.flights).take();
+        if matches!(ended, Err(Error::Device(HalError::Timeout { .. }))) {
+            // The device still uses all this, and nobody knows until when: it must never be freed.
+            std::mem::forget(left);
         }
-        self.registry.close(&self.core);
     }
 }
 
@@ -300,16 +303,14 @@ impl Device {
             timeline,
             submitted: Mutex::new(0),
             reached: AtomicU64::new(0),
+            flights: Mutex::default(),
+            limit: options.time_limit,
             pool: Mutex::default(),
             next_allocation: AtomicU64::new(0),
             next_encoder: AtomicU32::new(0),
         };
         let cache = options.cache.as_deref().map(|folder| DiskCache::open(folder, &core));
-        Ok(Device(Arc::new(Shared {
-            core: Arc::new(core),
-            registry: Registry::new(cache),
-            in_flight: Mutex::default(),
-        })))
+        Ok(Device(Arc::new(Shared { core: Arc::new(core), registry: Registry::new(cache) })))
     }
 
     /// What it is and can do.
@@ -376,7 +377,7 @@ impl Device {
         let label = "scratch";
         let (_, bytes) = byte_len(label, dtype, shape)?;
         let memory = MemoryKind::Shared;
-        self.0.reap()?;
+        self.0.core.reap()?;
         let core = &self.0.core;
         let class = size_class(bytes).unwrap_or(bytes);
         self.check_size(label, dtype, shape, class)?;
@@ -474,7 +475,7 @@ impl Device {
             last_write: AtomicU64::new(0),
             views: AtomicI32::new(0),
             claims: Mutex::default(),
-            failed: AtomicU64::new(0),
+            poison: Poison::default(),
             hint: AtomicU64::new(u64::MAX),
         };
         Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape) }
@@ -520,14 +521,14 @@ impl Device {
         label: &str,
         stamp: Option<&Stamp>,
     ) -> Result<Submission> {
-        self.0.reap()?;
+        self.0.core.reap()?;
         let core = &self.0.core;
         let mut submitted = core.turn();
         let looked_at = if stamp.is_none_or(Stamp::is_blocked) { &used[..] } else { &[] };
-        for Used { allocation, written } in looked_at {
-            let views = allocation.views.load(Ordering::Relaxed);
-            if views < 0 || (*written && views > 0) {
-                return Err(Error::Mapped { label: allocation.label.as_ref().into() });
+        for used in looked_at {
+            let views = used.allocation.views.load(Ordering::Relaxed);
+            if views < 0 || (used.is_written() && views > 0) {
+                return Err(Error::Mapped { label: used.allocation.label.as_ref().into() });
             }
         }
         let value = *submitted + 1;
@@ -537,17 +538,18 @@ impl Device {
             waits: &[],
             signals: &[(core.timeline, value)],
         };
-        // SAFETY: the commands are fresh or have ended, and what they use is kept by the entry below until the signal.
+        // SAFETY: the commands are fresh or have ended, and what they use is kept by the flight below until the signal.
         unsafe { core.hal.submit(&desc) }?;
         *submitted = value;
         match stamp {
             Some(stamp) => stamp.set(value),
-            None => used.iter().for_each(|used| used.allocation.stamp(value, used.written)),
+            None => used.iter().for_each(|used| used.allocation.stamp(value, used.is_written())),
         }
-        self.0.launched(InFlight { value, commands: commands.clone(), used, _kernels: kernels });
+        let end = Arc::new(OnceLock::new());
+        core.launched(Flight { value, label: label.into(), commands, used, _kernels: kernels, end: end.clone() });
         drop(submitted);
         core.counters.submissions.fetch_add(1, Ordering::Relaxed);
-        Ok(Submission::new(self.clone(), commands, value, label.into()))
+        Ok(Submission::new(self.clone(), end, value, label.into()))
     }
 
     /// Waits until everything submitted so far has ended.
@@ -557,7 +559,7 @@ impl Device {
     pub fn wait_idle(&self) -> Result<()> {
         let last = *self.0.core.turn();
         self.0.core.wait_for(last)?;
-        self.0.reap()
+        self.0.core.reap()
     }
 }
 

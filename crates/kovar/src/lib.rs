@@ -11,10 +11,12 @@ mod device;
 mod dtype;
 mod encoder;
 mod error;
+mod flight;
 mod graph;
 pub mod hazard;
 mod kernel;
 mod options;
+mod poison;
 mod pool;
 mod stats;
 

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use kovar_hal::{Backend, CpuChecks, CpuSchedule, OpenOptions, Timing};
 
@@ -61,6 +62,9 @@ pub struct DeviceOptions {
     pub schedule: CpuSchedule,
     /// CPU: what is looked at while kernels run.
     pub checks: CpuChecks,
+    /// How long a wait for one submission may take before it ends with [`HalError::Timeout`](kovar_hal::HalError::Timeout).
+    /// The work goes on; a device that is dropped meanwhile leaves its memory to it. None: no limit.
+    pub time_limit: Option<Duration>,
     /// A folder for translated kernels and compiled pipelines, so that the next start compiles nothing. Several processes
     /// may use it at once, and it can be deleted at any time. None: nothing is kept.
     pub cache: Option<PathBuf>,

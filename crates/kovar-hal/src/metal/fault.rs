@@ -41,8 +41,9 @@ pub(crate) fn classify(label: &str, report: &Report) -> HalError {
         return HalError::Driver { call: "executing a command buffer", reason: format!("{label:?}: {reason}") };
     }
     match report.code {
-        // Timeout, page fault, invalid resource, stack overflow.
-        2 | 3 | 9 | 12 => HalError::Fault { label, reason },
+        2 => HalError::Timeout { label, reason },
+        // Page fault, invalid resource, stack overflow.
+        3 | 9 | 12 => HalError::Fault { label, reason },
         // Access revoked after too many faults, not permitted, device removed.
         4 | 7 | 11 => HalError::DeviceLost { label, reason },
         8 => HalError::OutOfMemory { label, bytes: 0, reason },
@@ -63,7 +64,8 @@ mod tests {
 
     #[test]
     fn codes_become_what_a_caller_can_act_on() {
-        for code in [2, 3, 9, 12] {
+        assert!(matches!(error(2), HalError::Timeout { .. }));
+        for code in [3, 9, 12] {
             assert!(matches!(error(code), HalError::Fault { .. }), "{code}");
         }
         for code in [4, 7, 11] {

@@ -11,9 +11,10 @@ use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
 use super::submission::Submission;
 use super::touch::Touch;
-use crate::device::Used;
+use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::ConstantsKind;
+use crate::poison::{Effect, Use};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
 
@@ -142,12 +143,14 @@ impl CommandEncoder {
         arguments::touches(&dispatch)?;
         narrow(&dispatch, &mut accesses);
         if let GridSize::Indirect(buffer) = dispatch.grid {
-            let resource = self.resource(buffer, false);
-            accesses.push(Access { resource, range: buffer.offset..buffer.offset + INDIRECT, mode: Mode::Read });
+            let range = buffer.offset..buffer.offset + INDIRECT;
+            let resource = self.resource(buffer);
+            accesses.push(Access { resource, range, mode: Mode::Read });
         }
         let Dispatch { kernel, constants, label, kind, opaque, .. } = dispatch;
         let (bindings, accesses) = (&mut bindings, &mut accesses);
-        self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque })
+        let narrowed = !dispatch.touches.is_empty();
+        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, opaque })
     }
 
     /// Records a baked dispatch on these buffers, one for each slot in order.
@@ -164,7 +167,7 @@ impl CommandEncoder {
         let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
         let (label, kind) = (record.label.as_ref(), record.kind);
         let (bindings, accesses) = (&mut bindings, &mut accesses);
-        self.emit(Checked { kernel, bindings, accesses, constants, grid, label, kind, opaque: false })
+        self.emit(Checked { kernel, bindings, accesses, narrowed: false, constants, grid, label, kind, opaque: false })
     }
 
     /// Records a copy between buffers of one element type and length, at word boundaries.
@@ -254,7 +257,7 @@ impl CommandEncoder {
 
     /// Sends a checked dispatch on its way.
     fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
-        let Checked { kernel, bindings, accesses, mut constants, grid, label, kind, opaque } = checked;
+        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, label, kind, opaque } = checked;
         let mut ring = None;
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
             let (binding, block) = self.place(constants)?;
@@ -274,12 +277,14 @@ impl CommandEncoder {
                 // alive until the submission has ended; the issuer puts a barrier before what conflicts.
                 issuer.issue(label, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
                 issuer.stats.dispatches += 1;
+                note(&mut self.used, kernel, accesses, narrowed);
                 // A forward pass uses a dozen kernels; the one used last is the likeliest.
                 if !self.kernels.iter().rev().any(|kept| Arc::ptr_eq(&kept.0, &kernel.0)) {
                     self.kernels.push(kernel.clone());
                 }
             }
             Sink::Capture(nodes) => {
+                note(&mut self.used, kernel, accesses, narrowed);
                 let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid);
                 nodes.push(Node { label: label.into(), kind, opaque, ..node });
             }
@@ -296,8 +301,10 @@ impl CommandEncoder {
                     unsafe { work.transfer(recorder, &accesses, |r| used[r.0 as usize].allocation.raw) }
                 })?;
                 issuer.stats.transfers += 1;
+                note_transfer(&mut self.used, &accesses);
             }
             Sink::Capture(nodes) => {
+                note_transfer(&mut self.used, &accesses);
                 let accesses = accesses.into_iter().collect();
                 nodes.push(Node { work, accesses, label: label.into(), kind: OpKind::Transfer, opaque: false });
             }
@@ -306,7 +313,7 @@ impl CommandEncoder {
     }
 
     /// The number of an allocation, which is kept alive from now on.
-    fn resource(&mut self, buffer: &Buffer, written: bool) -> ResourceId {
+    fn resource(&mut self, buffer: &Buffer) -> ResourceId {
         let allocation = &buffer.allocation;
         let hint = allocation.hint.load(Relaxed);
         let known = (hint >> 32 == u64::from(self.id)).then_some(hint as u32);
@@ -314,22 +321,20 @@ impl CommandEncoder {
             let next = self.used.len() as u32;
             let id = *self.known.entry(allocation.id).or_insert(next);
             if id == next {
-                self.used.push(Used { allocation: allocation.clone(), written: false });
+                self.used.push(Used { allocation: allocation.clone(), effect: Effect::default() });
             }
             allocation.hint.store(u64::from(self.id) << 32 | u64::from(id), Relaxed);
             id
         });
-        if written {
-            self.used[id as usize].written = true;
-        }
         ResourceId(id)
     }
 
     /// What a kernel does with its slots, in their order.
     fn accesses(&mut self, kernel: &Kernel, slots: &[Option<&Buffer>], bindings: &[Binding], accesses: &mut Accesses) {
         for ((slot, buffer), bound) in kernel.0.reflection.slots.iter().zip(slots.iter().flatten()).zip(bindings) {
-            let resource = self.resource(buffer, slot.access == Mode::Write);
-            accesses.push(Access { resource, range: bound.offset..bound.offset + bound.len, mode: slot.access });
+            let range = bound.offset..bound.offset + bound.len;
+            let resource = self.resource(buffer);
+            accesses.push(Access { resource, range, mode: slot.access });
         }
     }
 
@@ -347,8 +352,9 @@ impl CommandEncoder {
         if mode == Mode::Write && buffer.allocation.read_only {
             return Err(transfer(format!("{:?} is imported memory, which is read-only", buffer.label())));
         }
-        let resource = self.resource(buffer, mode == Mode::Write);
-        Ok(Access { resource, range: offset..offset + len, mode })
+        let range = offset..offset + len;
+        let resource = self.resource(buffer);
+        Ok(Access { resource, range, mode })
     }
 
     /// Writes constants into the ring.
@@ -366,7 +372,7 @@ impl CommandEncoder {
         block.view(at..at + constants.len())?.write_bytes(constants)?;
         self.ring_used = at + constants.len();
         let binding = Binding { buffer: block.allocation.raw, offset: at as u64, len: constants.len() as u64 };
-        Ok((binding, self.resource(&block, false)))
+        Ok((binding, self.resource(&block)))
     }
 }
 
@@ -386,11 +392,33 @@ fn narrow(dispatch: &Dispatch<'_>, accesses: &mut Accesses) {
     }
 }
 
+/// Notes what a dispatch does to its buffers. It overwrites what is bound, unless it reads it too or was said to touch a part.
+fn note(used: &mut [Used], kernel: &Kernel, accesses: &[Access], narrowed: bool) {
+    let slots = &kernel.0.reflection.slots;
+    for (index, access) in accesses.iter().enumerate() {
+        let overwrites = !narrowed && slots.get(index).is_some_and(|slot| !slot.updated);
+        let how = match access.mode {
+            Mode::Read => Use::Read,
+            Mode::Write if overwrites => Use::Write,
+            Mode::Write => Use::Update,
+        };
+        used[access.resource.0 as usize].effect.add(how, &access.range);
+    }
+}
+
+fn note_transfer(used: &mut [Used], accesses: &[Access]) {
+    for access in accesses {
+        let how = if access.mode == Mode::Read { Use::Read } else { Use::Write };
+        used[access.resource.0 as usize].effect.add(how, &access.range);
+    }
+}
+
 /// A dispatch whose arguments fit. The lists are borrowed: they are too large to be moved from call to call.
 struct Checked<'a> {
     kernel: &'a Kernel,
     bindings: &'a mut Bindings,
     accesses: &'a mut Accesses,
+    narrowed: bool,
     constants: &'a [u8],
     grid: Grid,
     label: &'a str,

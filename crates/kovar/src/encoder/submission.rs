@@ -1,16 +1,17 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kovar_hal::{CommandBuffer, TimeSpan};
+use kovar_hal::{HalError, TimeSpan};
 
+use crate::flight::End;
 use crate::hazard::Trace;
-use crate::{Device, Error, Result};
+use crate::{Device, Result};
 
 /// Work handed to the device. Dropping it lets the work go on: what it uses stays alive until it has ended.
 #[must_use = "dropping a submission does not wait for it; errors are then seen when its results are read"]
 pub struct Submission {
     device: Device,
-    commands: Arc<dyn CommandBuffer>,
+    end: Arc<OnceLock<End>>,
     value: u64,
     label: String,
     pub(super) trace: Option<Arc<Trace>>,
@@ -38,8 +39,8 @@ pub enum Waited {
 }
 
 impl Submission {
-    pub(crate) fn new(device: Device, commands: Arc<dyn CommandBuffer>, value: u64, label: String) -> Submission {
-        Submission { device, commands, value, label, trace: None }
+    pub(crate) fn new(device: Device, end: Arc<OnceLock<End>>, value: u64, label: String) -> Submission {
+        Submission { device, end, value, label, trace: None }
     }
 
     /// Its number: submissions of a device are numbered from 1 in their order.
@@ -82,9 +83,13 @@ impl Submission {
     }
 
     fn completed(self) -> Result<Completed> {
-        self.device.0.reap()?;
-        self.commands.status().map_err(Error::from)?;
-        Ok(Completed { label: self.label, time: self.commands.time(), times: self.commands.times(), trace: self.trace })
+        self.device.0.core.settle();
+        let Submission { end, label, trace, .. } = self;
+        let Some(End { status, time, times }) = end.get() else {
+            return Err(HalError::DeviceLost { label, reason: "its end was missed".into() }.into());
+        };
+        status.clone()?;
+        Ok(Completed { label, time: *time, times: times.clone(), trace })
     }
 }
 

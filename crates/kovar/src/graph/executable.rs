@@ -5,9 +5,10 @@ use smallvec::SmallVec;
 
 use super::{Graph, MemoryPlan};
 use crate::claim::Claims;
-use crate::device::Used;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
+use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
+use crate::poison::Effect;
 use crate::stats::Stats;
 use crate::{Barriers, Buffer, DType, Device, Error, Kernel, Result, Submission};
 
@@ -68,7 +69,9 @@ impl Executable {
         if plan.size > 0 {
             let bytes = usize::try_from(plan.size).unwrap_or(usize::MAX);
             let block = device.buffer_in(MemoryKind::Device, DType::U8, &[bytes], "scratch of a graph")?;
-            used.push(Used { allocation: block.allocation.clone(), written: true });
+            // Scratch is written before it is read, and nobody else sees it.
+            let effect = Effect { writes: 0..plan.size, fresh: 0..plan.size, ..Effect::default() };
+            used.push(Used { allocation: block.allocation.clone(), effect });
             for (resource, base) in &plan.places {
                 places[resource.0 as usize] = Place { used: 0, base: *base };
             }
@@ -139,7 +142,7 @@ impl Executable {
         let number = number.ok_or_else(|| wrong(format!("does not use {:?}", from.label())))?;
         let entry = &self.graph.used[number];
         let fits = to.allocation.raw.len >= entry.allocation.raw.len && to.offset == 0 && from.offset == 0;
-        if !fits || to.allocation.transient || (entry.written && to.allocation.read_only) {
+        if !fits || to.allocation.transient || (entry.is_written() && to.allocation.read_only) {
             return Err(wrong(format!("{:?} cannot take the place of {:?}", to.label(), from.label())));
         }
         if !Arc::ptr_eq(&to.allocation.core, &self.device.0.core) {
@@ -148,7 +151,7 @@ impl Executable {
         if self.claims.used.iter().any(|used| Arc::ptr_eq(&used.allocation, &to.allocation)) {
             return Err(wrong(format!("uses {:?} already, in another place", to.label())));
         }
-        let entry = Used { allocation: to.allocation.clone(), written: entry.written };
+        let entry = Used { allocation: to.allocation.clone(), effect: entry.effect.clone() };
         let mut used: Vec<Used> = self.claims.used.iter().cloned().collect();
         used[self.places[number].used as usize] = entry.clone();
         let before = std::mem::replace(&mut self.claims, Claims::new(used.into()));

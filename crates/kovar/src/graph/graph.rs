@@ -2,8 +2,8 @@ use std::ops::Range;
 
 use super::plan::MemoryPlan;
 use super::{Executable, ExecutableOptions, reorder};
-use crate::device::Used;
 use crate::encoder::{Captured, Node, NodeGrid, Work};
+use crate::flight::Used;
 use crate::hazard::explain::{Command, Item, explain};
 use crate::hazard::{Conflict, Explanation, NodeId, ResourceId, Step, Tracker, Verdict, verify};
 use crate::{CommandEncoder, Device, Error, OpKind, Result};

@@ -11,6 +11,8 @@ pub struct Slot {
     pub name: String,
     /// What the kernel does with it, read off the code, not off its declaration.
     pub access: Mode,
+    /// Whether a kernel that writes it may read it as well.
+    pub updated: bool,
     /// Bytes that must be there at least: the fixed part of the type and one element of a run-time sized array.
     pub min_bytes: u64,
     /// Whether it ends in a run-time sized array.
@@ -89,8 +91,12 @@ impl Reflection {
                         return Err(format!("{name} is in group {}, buffers belong to group 0", binding.group));
                     }
                     let access = if used.contains(GlobalUse::WRITE) { Mode::Write } else { Mode::Read };
+                    let updated = used.contains(GlobalUse::WRITE | GlobalUse::READ);
                     let runtime_sized = ends_open(module, variable.ty);
-                    bound.push((binding.binding, Slot { name, access, min_bytes: u64::from(bytes), runtime_sized }));
+                    bound.push((
+                        binding.binding,
+                        Slot { name, access, updated, min_bytes: u64::from(bytes), runtime_sized },
+                    ));
                 }
                 AddressSpace::Uniform => {
                     let binding = variable.binding.ok_or_else(|| format!("{name} has no binding"))?;

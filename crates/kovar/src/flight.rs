@@ -1,0 +1,104 @@
+//! Submissions under way, and what becomes of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use kovar_hal::{CommandBuffer, HalError, TimeSpan};
+
+use crate::buffer::Allocation;
+use crate::kernel::Kernel;
+use crate::poison::Effect;
+
+/// An allocation that a recording uses.
+#[derive(Clone)]
+pub(crate) struct Used {
+    pub(crate) allocation: Arc<Allocation>,
+    pub(crate) effect: Effect,
+}
+
+impl Used {
+    pub(crate) fn is_written(&self) -> bool {
+        !self.effect.writes.is_empty()
+    }
+}
+
+/// How a submission ended. A command buffer that is submitted again tells of its last execution only, so it is asked
+/// when the end is first seen.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) status: Result<(), HalError>,
+    pub(crate) time: Option<TimeSpan>,
+    pub(crate) times: Vec<Option<TimeSpan>>,
+}
+
+/// A submission that has not been seen to end, with all that it uses.
+pub(crate) struct Flight {
+    pub(crate) value: u64,
+    pub(crate) label: Box<str>,
+    pub(crate) commands: Arc<dyn CommandBuffer>,
+    pub(crate) used: Arc<[Used]>,
+    pub(crate) _kernels: Arc<[Kernel]>,
+    /// Shared with whoever waits for it.
+    pub(crate) end: Arc<OnceLock<End>>,
+}
+
+impl Flight {
+    /// Notes how it ended. What a failed one wrote is poisoned, and so is what was computed from poisoned bytes.
+    /// Whether there may be poison comes in and goes out.
+    fn land(&self, poison: bool) -> bool {
+        let status = self.commands.status();
+        let tainted = |used: &Used| used.allocation.poison.hits(&used.effect.reads);
+        let poison = poison || status.is_err();
+        let used = if poison { &self.used[..] } else { &[] };
+        let bad = status.is_err() || used.iter().any(tainted);
+        for Used { allocation, effect } in used {
+            if bad {
+                allocation.poison.add(&effect.writes);
+            } else {
+                allocation.poison.clear(&effect.fresh);
+            }
+        }
+        let (time, times) = match Arc::strong_count(&self.end) {
+            1 => (None, Vec::new()),
+            _ => (self.commands.time(), self.commands.times()),
+        };
+        // It lands once.
+        let _ = self.end.set(End { status, time, times });
+        poison
+    }
+}
+
+/// Submissions in order, the oldest first.
+#[derive(Default)]
+pub(crate) struct Flights {
+    list: VecDeque<Flight>,
+    /// One has failed: until then nothing is poisoned, and a replay costs the same whatever it uses.
+    failed: bool,
+}
+
+impl Flights {
+    pub(crate) fn launch(&mut self, flight: Flight) {
+        self.list.push_back(flight);
+    }
+
+    pub(crate) fn first(&self) -> Option<&Flight> {
+        self.list.front()
+    }
+
+    pub(crate) fn last(&self) -> Option<&Flight> {
+        self.list.back()
+    }
+
+    /// Lands what has ended. It comes back, to be dropped when nothing is locked any more.
+    pub(crate) fn land(&mut self, reached: u64) -> Vec<Flight> {
+        let ended = self.list.partition_point(|flight| flight.value <= reached);
+        let ended: Vec<Flight> = self.list.drain(..ended).collect();
+        ended.iter().for_each(|flight| self.failed = flight.land(self.failed));
+        ended
+    }
+
+    /// Takes all, ended or not.
+    pub(crate) fn take(&mut self) -> VecDeque<Flight> {
+        std::mem::take(&mut self.list)
+    }
+}
