@@ -22,6 +22,8 @@ pub fn all_kernels() -> Vec<KernelForm> {
         crate::cache::kernels(),
         crate::cast::kernels(),
         crate::elementwise::kernels(),
+        crate::embedding::kernels(),
+        crate::linear::kernels(),
         crate::norm::kernels(),
         crate::norm_rotary::kernels(),
         crate::rotary::kernels(),

@@ -31,8 +31,8 @@ pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
 /// How exactly products with quantised weights are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// Activations may be quantised to 8 bits in blocks where that is faster: today on the CPU. Results then differ a
-    /// little from device to device.
+    /// Factors may be rounded where that is faster: on the CPU activations to 8 bits in blocks, on a GPU with cooperative
+    /// matrices both factors to f16 for prompts. Results then differ a little from device to device.
     Fast,
     /// Activations stay f32.
     #[default]

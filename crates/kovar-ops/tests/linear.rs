@@ -245,8 +245,48 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn every_form_translates() {
     let device = Device::open(&kovar::DeviceOptions::of(Backend::Null)).unwrap();
-    for (source, form) in linear::kernels().into_iter().chain(kovar_ops::embedding::kernels()) {
-        device.kernel(source, &form).unwrap();
-        kovar::to_msl(source.source(), &form, 32, (3, 0)).unwrap();
+    for form in kovar_ops::all_kernels() {
+        device.kernel(form.source, &form.constants).unwrap();
+    }
+}
+
+/// Whether prompts are multiplied on matrix units there.
+fn has_matrix_units(device: &Device) -> bool {
+    let shapes = &device.info().features.cooperative_matrix;
+    shapes.iter().any(|s| s.m == s.n && s.n == s.k && matches!(s.m, 8 | 16) && (s.input, s.output) == ("f16", "f32"))
+}
+
+/// With both factors rounded to f16, each by at most 2^-11 of its size, a product is off by at most 2^-10 of the sum of
+/// magnitudes, and by what f32 sums lose. Shapes with tiles that stick out, that fit, and that cannot be stored at once.
+#[test]
+fn matrix_units_round_factors_to_f16_alone() {
+    let mut seen = 0;
+    for device in devices("matrix_units").into_iter().filter(has_matrix_units) {
+        seen += 1;
+        let random = &mut Random(11);
+        for (m, n, k) in [(16, 1, 32), (17, 63, 64), (64, 64, 96), (100, 130, 320), (128, 256, 64), (129, 257, 1024)] {
+            for (bits, group) in [(4, 32), (4, 64), (8, 32), (8, 64)] {
+                if k % group != 0 {
+                    continue;
+                }
+                for dtype in [DType::F32, DType::F16, DType::BF16] {
+                    let sample = Sample::affine(&device, random, [n, k], (bits, group as u32), dtype);
+                    let x = random.normals(m * k);
+                    let got = product(&device, &sample.matrix, &x, Precision::Fast);
+                    let exact = product(&device, &sample.matrix, &x, Precision::Exact);
+                    let (wanted, magnitude) = sample.product(&x);
+                    for (i, ((wanted, got), magnitude)) in wanted.iter().zip(&got).zip(&magnitude).enumerate() {
+                        let off = (wanted - f64::from(*got)).abs();
+                        let bound = (1.0 / 1024.0 + 4e-6) * magnitude + 1e-6;
+                        assert!(off <= bound, "[{m}, {n}, {k}] {bits} {dtype}: {i} is {got}, wanted {wanted}");
+                    }
+                    assert_ne!(got, exact, "another kernel ran for [{m}, {n}, {k}]");
+                }
+            }
+        }
+    }
+    if seen == 0 {
+        assert!(!matrices::is_required("coop"), "no device here multiplies tiles of f16");
+        matrices::skipped("matrix_units_round_factors_to_f16_alone: no device here multiplies tiles of f16");
     }
 }

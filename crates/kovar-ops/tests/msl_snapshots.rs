@@ -28,9 +28,10 @@ fn every_kernel() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     let mut names = BTreeSet::new();
-    for form in all_kernels() {
-        let name = name(&form);
-        settings.bind(|| insta::assert_snapshot!(name.as_str(), msl(&form)));
+    // Metal's matrices are 8 x 8: kernels of larger tiles are for Vulkan.
+    for form in all_kernels().iter().filter(|form| !form.source.source().contains("coop_mat16x16")) {
+        let name = name(form);
+        settings.bind(|| insta::assert_snapshot!(name.as_str(), msl(form)));
         assert!(names.insert(name.clone()), "{name} is listed twice");
     }
     // Snapshots of kernels that are gone would mislead.

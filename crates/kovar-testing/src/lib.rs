@@ -1,7 +1,7 @@
 //! The machine as tests see it: which devices it has, and what a test does when something is missing.
 //!
 //! `KOVAR_REQUIRE` is a list, separated by commas, of what must be there: `cpu`, `vulkan`, `metal`, `validation` (the
-//! Khronos validation layer). A test that misses one of these fails. A test that misses anything else says `skipped: ...`
+//! Khronos validation layer), `coop` (a device with cooperative matrices). A test that misses one of these fails. A test that misses anything else says `skipped: ...`
 //! and returns. Nothing outside of tests reads the variable.
 
 // A test fails by panicking, and so does what it is made of.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kovar_hal::{Adapter, Backend, Device, HalError, OpenOptions};
 
-const NAMES: [&str; 4] = ["cpu", "vulkan", "metal", "validation"];
+const NAMES: [&str; 5] = ["cpu", "vulkan", "metal", "validation", "coop"];
 
 /// Whether `KOVAR_REQUIRE` names this. Panics if it names something unknown.
 pub fn is_required(name: &str) -> bool {
@@ -85,7 +85,10 @@ pub fn subjects(test: &str) -> Vec<Subject> {
     }
     for name in NAMES {
         let found = subjects.iter().any(|s| s.adapter.info().backend.to_string() == name);
-        assert!(name == "validation" || found || !is_required(name), "{test}: {name} is required and not there");
+        assert!(
+            matches!(name, "validation" | "coop") || found || !is_required(name),
+            "{test}: {name} is required and not there"
+        );
     }
     assert!(!is_required("validation") || subjects.iter().any(|s| s.validation), "{test}: validation is required");
     subjects

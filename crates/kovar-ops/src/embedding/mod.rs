@@ -4,8 +4,8 @@ mod cpu;
 
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
-use crate::Matrix;
 use crate::linear::{Params, affine_form, affine_forms, dense_form, dense_forms};
+use crate::{KernelForm, Matrix};
 
 static AFFINE: KernelSource =
     KernelSource::wgsl("embed_affine", concat!(include_str!("../linear/affine.wgsl"), include_str!("embedding.wgsl")))
@@ -57,9 +57,9 @@ pub fn embed(encoder: &mut CommandEncoder, table: &Matrix, tokens: &Buffer, y: &
 }
 
 /// Every kernel of this module, with the constants of each form: for checks of the translated code.
-pub fn kernels() -> Vec<(&'static KernelSource, Vec<(&'static str, f64)>)> {
-    let affine = affine_forms().into_iter().map(|form| (&AFFINE, form));
-    affine.chain(dense_forms().into_iter().map(|form| (&DENSE, form))).collect()
+pub(crate) fn kernels() -> Vec<KernelForm> {
+    let affine = affine_forms().into_iter().map(|constants| KernelForm { source: &AFFINE, constants });
+    affine.chain(dense_forms().into_iter().map(|constants| KernelForm { source: &DENSE, constants })).collect()
 }
 
 fn check(table: &Matrix, tokens: &Buffer, y: &Buffer) -> Result<Params> {

@@ -1,12 +1,13 @@
 //! Products with weight matrices: `y = x Wᵀ`.
 
+mod coop;
 mod cpu;
 mod sources;
 pub(crate) mod weights;
 
 use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
-use crate::{AffineMatrix, DenseMatrix, Matrix, Precision};
+use crate::{AffineMatrix, DenseMatrix, KernelForm, Matrix, Precision};
 use sources::{SOURCES, Sources};
 pub(crate) use sources::{affine_forms, dense_forms};
 
@@ -39,7 +40,8 @@ pub(crate) struct Params {
 ///
 /// The axes of `x` and `y` may be cut otherwise (heads, say): their lengths count. Codes of a quantised matrix are
 /// widened to f32 in the kernel; sums are f32. With [`Precision::Fast`] the CPU rounds `x` to 8 bits in blocks of 32
-/// before products with a quantised matrix; GPUs compute the same with either precision.
+/// before products with a quantised matrix, and a GPU with cooperative matrices of f16 rounds both factors to f16 where
+/// `x` has 16 rows or more: elements of `x` beyond 65504 are then infinite. Sums stay f32.
 ///
 /// # Errors
 /// [`Error::Op`] naming the argument whose type or length does not fit; errors of the encoder.
@@ -69,7 +71,7 @@ pub fn linear(
 }
 
 /// Every kernel of this module, with the constants of each form: for checks of the translated code.
-pub fn kernels() -> Vec<(&'static KernelSource, Vec<(&'static str, f64)>)> {
+pub(crate) fn kernels() -> Vec<KernelForm> {
     sources::all()
 }
 
@@ -142,10 +144,20 @@ impl Product<'_> {
             Matrix::Dense(w) => self.dense(encoder, w, few),
             Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w, few),
             Matrix::Affine(w) => {
+                if self.precision == Precision::Fast
+                    && let Some(tiled) = self.tiled(encoder)
+                {
+                    return self.affine(encoder, w, tiled.source, self.x, tiled.grid(self.params.m, self.params.n));
+                }
                 let source = if few { &self.sources.affine_vec } else { &self.sources.affine_mat };
                 self.affine(encoder, w, source, self.x, self.grid(few))
             }
         }
+    }
+
+    /// The kernel on matrix units, where the device has them and they pay.
+    fn tiled(&self, encoder: &CommandEncoder) -> Option<coop::Tiled<'_>> {
+        coop::choose(self.sources, encoder.device().info(), self.params.m, self.y.byte_offset())
     }
 
     /// With x rounded to 8 bits: one row within the kernel, many before it.

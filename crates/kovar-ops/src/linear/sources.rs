@@ -3,11 +3,15 @@
 use kovar::KernelSource;
 
 use super::cpu;
+use crate::KernelForm;
 
 /// The kernels of the products.
 pub(super) struct Sources {
     pub(super) affine_vec: KernelSource,
     pub(super) affine_mat: KernelSource,
+    /// As `affine_mat`, on matrix units with tiles of 8 and 16.
+    pub(super) affine_mat_coop8: KernelSource,
+    pub(super) affine_mat_coop16: KernelSource,
     pub(super) dense_vec: KernelSource,
     pub(super) dense_mat: KernelSource,
     /// As `affine_vec`; on the CPU it rounds x to 8 bits.
@@ -27,6 +31,8 @@ impl Sources {
         Sources {
             affine_vec: source!("affine_vec", "affine.wgsl", "affine_vec.wgsl").with_cpu(cpu::affine_vec::<LEVEL>),
             affine_mat: source!("affine_mat", "affine.wgsl", "mat.wgsl").with_cpu(cpu::affine_mat::<LEVEL>),
+            affine_mat_coop8: source!("affine_mat_coop8", "coop8.wgsl", "affine.wgsl", "mat_coop.wgsl"),
+            affine_mat_coop16: source!("affine_mat_coop16", "coop16.wgsl", "affine.wgsl", "mat_coop.wgsl"),
             dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
             dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
             affine_vec_fast: source!("affine_vec_fast", "affine.wgsl", "affine_vec.wgsl")
@@ -41,15 +47,26 @@ impl Sources {
 pub(super) static SOURCES: Sources = Sources::new::<0>();
 
 /// Each kernel with the constants of each of its forms.
-pub(super) fn all() -> Vec<(&'static KernelSource, Vec<(&'static str, f64)>)> {
+pub(super) fn all() -> Vec<KernelForm> {
+    let s = &SOURCES;
+    let affine = [
+        &s.affine_vec,
+        &s.affine_mat,
+        &s.affine_mat_coop8,
+        &s.affine_mat_coop16,
+        // The WGSL of `affine_vec_fast` is that of `affine_vec`.
+        &s.affine_vec_fast,
+        &s.affine_mat_fast,
+    ];
     let mut all = Vec::new();
-    for source in [&SOURCES.affine_vec, &SOURCES.affine_mat, &SOURCES.affine_mat_fast] {
-        all.extend(affine_forms().into_iter().map(|form| (source, form)));
+    for source in affine {
+        all.extend(affine_forms().into_iter().map(|constants| KernelForm { source, constants }));
     }
-    for source in [&SOURCES.dense_vec, &SOURCES.dense_mat] {
-        all.extend(dense_forms().into_iter().map(|form| (source, form)));
+    for source in [&s.dense_vec, &s.dense_mat] {
+        all.extend(dense_forms().into_iter().map(|constants| KernelForm { source, constants }));
     }
-    all.extend([4.0, 8.0].map(|bits| (&SOURCES.round, vec![("BITS", bits), ("GROUP", 64.0)])));
+    let round = [4.0, 8.0].map(|bits| vec![("BITS", bits), ("GROUP", 64.0)]);
+    all.extend(round.map(|constants| KernelForm { source: &s.round, constants }));
     all
 }
 

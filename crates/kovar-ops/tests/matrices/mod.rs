@@ -11,19 +11,28 @@ use safetensors::{Dtype, SafeTensors};
 
 /// Every device of this machine that computes, but for further adapters of a backend. Says which are missing.
 pub fn devices(test: &str) -> Vec<Device> {
-    let required = std::env::var("KOVAR_REQUIRE").unwrap_or_default();
     let mut devices = Vec::new();
     for backend in [Backend::Cpu, Backend::Vulkan, Backend::Metal] {
         match Device::open(&DeviceOptions::of(backend)) {
             Ok(device) => devices.push(device),
             Err(error) => {
                 let name = DeviceChoice::first(backend).to_string();
-                assert!(!required.split(',').any(|wanted| wanted == name), "{test}: {error}");
-                let _ = writeln!(std::io::stderr(), "skipped: {test} on {name}: {error}");
+                assert!(!is_required(&name), "{test}: {error}");
+                skipped(&format!("{test} on {name}: {error}"));
             }
         }
     }
     devices
+}
+
+/// Whether `KOVAR_REQUIRE` names this.
+pub fn is_required(name: &str) -> bool {
+    std::env::var("KOVAR_REQUIRE").unwrap_or_default().split(',').any(|wanted| wanted == name)
+}
+
+/// Says that something does not run here, past the test runner's capture.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// A CPU device that runs tasks in an order of its own.
