@@ -5,9 +5,14 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> records: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
+// In a function of its own: naga's Metal writer names a packed operand after itself, and twice in one scope is an error.
+fn bytes_sum(x: u32) -> i32 {
+    return dot4I8Packed(0x01010101u, x);
+}
+
 // Codes of 8 bits are unsigned and the product is of signed bytes: 128 less, and 128 times the sum of x more.
 fn bytes_dot(w: u32, x: u32) -> i32 {
-    return dot4I8Packed(w ^ 0x80808080u, x) + 128 * dot4I8Packed(0x01010101u, x);
+    return dot4I8Packed(w ^ 0x80808080u, x) + 128 * bytes_sum(x);
 }
 
 fn block_dot(row: u32, block: u32, at: u32) -> i32 {
