@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashSet;
 
 use common::{AXPY, AxpyParams, null};
-use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, Graph, Kernel, Misuse, Touch};
+use kovar::{Buffer, CommandEncoder, DType, Dispatch, DispatchRecord, Error, Graph, Kernel, Misuse, Touch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -54,6 +54,12 @@ fn expected(commands: &[Command]) -> u64 {
     barriers
 }
 
+/// The null device executes nothing, so that any claim will do.
+fn touching<'a>(dispatch: Dispatch<'a>, touches: &'a [Touch]) -> Dispatch<'a> {
+    // SAFETY: no kernel runs.
+    unsafe { dispatch.touching(touches) }
+}
+
 fn record(encoder: &mut CommandEncoder, kernel: &Kernel, buffers: &[Buffer; 2], commands: &[Command]) {
     for (reads, writes, swapped) in commands {
         let touch = |slot| move |r: &Rows| Touch::rows(slot, r.0, r.1, r.2, r.3);
@@ -61,7 +67,7 @@ fn record(encoder: &mut CommandEncoder, kernel: &Kernel, buffers: &[Buffer; 2], 
         let (x, y) = if *swapped { (&buffers[1], &buffers[0]) } else { (&buffers[0], &buffers[1]) };
         let params = AxpyParams { n: 1, a: 1.0 };
         let dispatch = Dispatch::new(kernel).bind(0, x).bind(1, y).constants(&params).groups([1, 1, 1]);
-        encoder.dispatch(dispatch.touching(&touches)).unwrap();
+        encoder.dispatch(touching(dispatch, &touches)).unwrap();
     }
 }
 
@@ -96,10 +102,10 @@ fn many_rows_count_as_all_between_them_and_what_is_not_there_is_refused() {
     let params = AxpyParams { n: 1, a: 1.0 };
     let mut encoder = device.encoder().unwrap();
     let dispatch = || Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params).groups([1, 1, 1]);
-    encoder.dispatch(dispatch().touching(&[Touch::rows(1, 0, 1, 2, 65)])).unwrap();
-    encoder.dispatch(dispatch().touching(&[Touch::elements(1, 129..4096)])).unwrap();
+    encoder.dispatch(touching(dispatch(), &[Touch::rows(1, 0, 1, 2, 65)])).unwrap();
+    encoder.dispatch(touching(dispatch(), &[Touch::elements(1, 129..4096)])).unwrap();
     assert_eq!(encoder.stats().barriers_placed, 0);
-    encoder.dispatch(dispatch().touching(&[Touch::elements(1, 1..2)])).unwrap();
+    encoder.dispatch(touching(dispatch(), &[Touch::elements(1, 1..2)])).unwrap();
     assert_eq!(encoder.stats().barriers_placed, 1);
     let wrong = [
         Touch::elements(1, 0..4097),
@@ -109,12 +115,60 @@ fn many_rows_count_as_all_between_them_and_what_is_not_there_is_refused() {
         Touch::rows(0, 0, 1, usize::MAX, 3),
     ];
     for touch in wrong {
-        let error = encoder.dispatch(dispatch().touching(&[touch])).unwrap_err();
+        let error = encoder.dispatch(touching(dispatch(), &[touch])).unwrap_err();
         assert!(matches!(error, Error::Dispatch { misuse: Misuse::Touch { .. }, .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("dispatch of axpy: slot {}", touch.slot())), "{error}");
     }
-    let error = encoder.dispatch(dispatch().touching(&[Touch::elements(2, 0..1)])).unwrap_err();
+    let error = encoder.dispatch(touching(dispatch(), &[Touch::elements(2, 0..1)])).unwrap_err();
     assert!(matches!(error, Error::Dispatch { misuse: Misuse::NoSlot { slot: 2, slots: 2 }, .. }), "{error}");
     encoder.dispatch(dispatch()).unwrap();
     assert_eq!(encoder.stats().dispatches, 4);
+}
+
+#[test]
+fn a_record_touches_what_its_dispatch_touches() {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let [x, y, short] = [128, 128, 16].map(|len| device.buffer(DType::F32, &[len]).unwrap());
+    let params = AxpyParams { n: 1, a: 1.0 };
+    let bake = |touches: &[Touch]| {
+        let dispatch = Dispatch::new(&kernel).constants(&params).groups([1, 1, 1]);
+        DispatchRecord::bake(&touching(dispatch, touches)).unwrap()
+    };
+    let (low, high) = (bake(&[Touch::elements(1, 0..64)]), bake(&[Touch::elements(1, 64..128)]));
+    let mut encoder = device.encoder().unwrap();
+    encoder.dispatch_record(&low, &[&x, &y]).unwrap();
+    encoder.dispatch_record(&high, &[&x, &y]).unwrap();
+    assert_eq!(encoder.stats().barriers_placed, 0);
+    encoder.dispatch_record(&low, &[&x, &y]).unwrap();
+    assert_eq!(encoder.stats().barriers_placed, 1);
+    let error = encoder.dispatch_record(&high, &[&x, &short]).unwrap_err();
+    assert!(matches!(error, Error::Dispatch { misuse: Misuse::Touch { slot: 1, len: 16, .. }, .. }), "{error}");
+    let error = encoder.dispatch_record(&bake(&[Touch::elements(2, 0..1)]), &[&x, &y]).unwrap_err();
+    assert!(matches!(error, Error::Dispatch { misuse: Misuse::NoSlot { slot: 2, .. }, .. }), "{error}");
+    encoder.dispatch_record(&bake(&[]), &[&x, &y]).unwrap();
+    assert_eq!((encoder.stats().dispatches, encoder.stats().barriers_placed), (4, 2));
+}
+
+#[test]
+fn a_record_of_an_opaque_dispatch_is_opaque() {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let [x, y, z] = [(); 3].map(|()| device.buffer(DType::F32, &[64]).unwrap());
+    let params = AxpyParams { n: 64, a: 1.0 };
+    let dispatch = Dispatch::new(&kernel).constants(&params).groups([1, 1, 1]);
+    let (plain, opaque) = (DispatchRecord::bake(&dispatch).unwrap(), DispatchRecord::bake(&dispatch.opaque()).unwrap());
+    // The last would join the first, were it not for what stands between.
+    let groups = |between: &DispatchRecord| {
+        let mut graph = Graph::capture(&device, "records", |encoder| {
+            encoder.dispatch_record(&plain, &[&x, &y])?;
+            encoder.dispatch_record(between, &[&x, &y])?;
+            encoder.dispatch_record(&plain, &[&x, &z])
+        })
+        .unwrap();
+        graph.reorder(8);
+        graph.schedule().groups
+    };
+    assert_eq!(groups(&plain), [0..2, 2..3]);
+    assert_eq!(groups(&opaque), [0..1, 1..3]);
 }

@@ -6,6 +6,7 @@ use kovar_hal::{Binding, Limits};
 use smallvec::SmallVec;
 
 use super::dispatch::{Dispatch, GridSize, MAX_SLOTS};
+use super::touch::Touch;
 use crate::hazard::Mode;
 use crate::{Buffer, Error, Kernel, Misuse, Result, Slot};
 
@@ -121,15 +122,15 @@ fn aliased(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], bindings: &Bin
 }
 
 /// Checks that what a dispatch is said to touch lies in its slots.
-pub(super) fn touches(dispatch: &Dispatch<'_>) -> Result<()> {
-    for touch in dispatch.touches {
-        let (slot, slots) = (touch.slot, dispatch.kernel.reflection().slots.len());
-        let Some(buffer) = dispatch.slots.get(slot).copied().flatten() else {
-            return Err(refuse(dispatch.kernel, Misuse::NoSlot { slot, slots }));
+pub(super) fn touches(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], touches: &[Touch]) -> Result<()> {
+    for touch in touches {
+        let (slot, slots) = (touch.slot, kernel.reflection().slots.len());
+        let Some(buffer) = bound.get(slot).copied().flatten() else {
+            return Err(refuse(kernel, Misuse::NoSlot { slot, slots }));
         };
         if touch.hull().is_none_or(|hull| hull.end > buffer.len()) {
             let (label, touch, len) = (buffer.label().into(), *touch, buffer.len());
-            return Err(refuse(dispatch.kernel, Misuse::Touch { slot, label, touch, len }));
+            return Err(refuse(kernel, Misuse::Touch { slot, label, touch, len }));
         }
     }
     Ok(())

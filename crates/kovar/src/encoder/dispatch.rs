@@ -140,11 +140,39 @@ impl<'a> Dispatch<'a> {
         self
     }
 
-    /// Narrows what the dispatch touches of the slots that are named, which is all of the buffer otherwise. It is the
-    /// caller's word: a kernel that touches more may meet another one there. The race detector
-    /// ([`CpuChecks::races`](crate::CpuChecks)) sees it. A [`DispatchRecord`](crate::DispatchRecord) takes whole buffers.
+    /// Narrows what the dispatch touches of the slots that are named, which is all of the buffer otherwise.
+    ///
+    /// This form is `unsafe` because nobody can check it when it is recorded: two kernels that meet in bytes which neither
+    /// was said to touch run at the same time, and on the CPU that is a data race of Rust functions. The race detector
+    /// ([`CpuChecks::races`](crate::CpuChecks)) sees a wrong claim when it runs.
+    ///
+    /// # Safety
+    /// Of each slot that is named the kernel touches no other elements than these, in this dispatch and, if it is baked
+    /// into a [`DispatchRecord`](crate::DispatchRecord), with every buffer that the record is given.
+    ///
+    /// ```
+    /// # use kovar::{Backend, Device, DeviceOptions, DType, Dispatch, KernelSource, Touch};
+    /// static SET: KernelSource = KernelSource::wgsl(
+    ///     "set",
+    ///     "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+    ///      var<immediate> first: u32;
+    ///      @compute @workgroup_size(64)
+    ///      fn main(@builtin(global_invocation_id) id: vec3<u32>) { x[first + id.x] = 1.0; }",
+    /// );
+    /// let device = Device::open(&DeviceOptions::of(Backend::Null))?;
+    /// let (set, x) = (device.kernel(&SET, &[])?, device.buffer(DType::F32, &[128])?);
+    /// let mut encoder = device.encoder()?;
+    /// for first in [0u32, 64] {
+    ///     let touches = [Touch::elements(0, first as usize..first as usize + 64)];
+    ///     let dispatch = Dispatch::new(&set).bind(0, &x).constants(&first).groups([1, 1, 1]);
+    ///     // SAFETY: one workgroup of 64 threads writes one element each, from `first` on.
+    ///     encoder.dispatch(unsafe { dispatch.touching(&touches) })?;
+    /// }
+    /// assert_eq!(encoder.stats().barriers(), 0);
+    /// # Ok::<(), kovar::Error>(())
+    /// ```
     #[inline]
-    pub fn touching(mut self, touches: &'a [Touch]) -> Dispatch<'a> {
+    pub unsafe fn touching(mut self, touches: &'a [Touch]) -> Dispatch<'a> {
         self.touches = touches;
         self
     }

@@ -140,8 +140,8 @@ impl CommandEncoder {
         let grid = arguments::grid(&dispatch, context.limits)?;
         let mut accesses = Accesses::new();
         self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
-        arguments::touches(&dispatch)?;
-        narrow(&dispatch, &mut accesses);
+        arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
+        narrow(&dispatch.slots, dispatch.touches, &mut accesses);
         if let GridSize::Indirect(buffer) = dispatch.grid {
             let range = buffer.offset..buffer.offset + INDIRECT;
             let resource = self.resource(buffer);
@@ -164,10 +164,13 @@ impl CommandEncoder {
         let (mut bindings, mut accesses) = (Bindings::new(), Accesses::new());
         arguments::bindings(kernel, &slots, misbound, self.context(), &mut bindings)?;
         self.accesses(kernel, &slots, &bindings, &mut accesses);
+        arguments::touches(kernel, &slots, &record.touches)?;
+        narrow(&slots, &record.touches, &mut accesses);
         let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
-        let (label, kind) = (record.label.as_ref(), record.kind);
+        let (label, kind, opaque) = (record.label.as_ref(), record.kind, record.opaque);
         let (bindings, accesses) = (&mut bindings, &mut accesses);
-        self.emit(Checked { kernel, bindings, accesses, narrowed: false, constants, grid, label, kind, opaque: false })
+        let narrowed = !record.touches.is_empty();
+        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, opaque })
     }
 
     /// Records a copy between buffers of one element type and length, at word boundaries.
@@ -377,11 +380,11 @@ impl CommandEncoder {
 }
 
 /// Puts what the caller says of a slot in the place of its whole. The first range stays in the order of the slots.
-fn narrow(dispatch: &Dispatch<'_>, accesses: &mut Accesses) {
-    for (slot, buffer) in dispatch.slots.iter().enumerate() {
-        let Some(buffer) = buffer.filter(|_| !dispatch.touches.is_empty()) else { continue };
+fn narrow(slots: &[Option<&Buffer>], touches: &[Touch], accesses: &mut Accesses) {
+    for (slot, buffer) in slots.iter().enumerate() {
+        let Some(buffer) = buffer.filter(|_| !touches.is_empty()) else { continue };
         let size = buffer.dtype().size() as u64;
-        let of_slot = dispatch.touches.iter().filter(|touch| touch.slot == slot);
+        let of_slot = touches.iter().filter(|touch| touch.slot == slot);
         for (number, range) in of_slot.flat_map(Touch::ranges).enumerate() {
             let range = buffer.offset + range.start as u64 * size..buffer.offset + range.end as u64 * size;
             match number {

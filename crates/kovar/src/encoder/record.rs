@@ -2,6 +2,7 @@ use smallvec::SmallVec;
 
 use super::arguments;
 use super::dispatch::{Dispatch, GridSize, MAX_SLOTS, OpKind};
+use super::touch::Touch;
 use crate::{Buffer, Error, Kernel, Misuse, Result};
 
 /// A dispatch whose kernel, grid and constants were checked and packed once. Only buffers are given when it is recorded.
@@ -28,10 +29,12 @@ pub struct DispatchRecord {
     pub(crate) groups: [u32; 3],
     pub(crate) label: Box<str>,
     pub(crate) kind: OpKind,
+    pub(crate) opaque: bool,
+    pub(crate) touches: SmallVec<[Touch; 2]>,
 }
 
 impl DispatchRecord {
-    /// Packs a dispatch; what it binds is left out.
+    /// Packs a dispatch; what it binds is left out, what it touches of its slots is kept.
     ///
     /// # Errors
     /// [`Error::Dispatch`] if constants or grid do not fit, or the grid is read from a buffer.
@@ -52,6 +55,8 @@ impl DispatchRecord {
             groups,
             label: dispatch.label.into(),
             kind: dispatch.kind,
+            opaque: dispatch.opaque,
+            touches: SmallVec::from_slice(dispatch.touches),
             kernel,
         })
     }
