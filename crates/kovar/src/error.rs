@@ -109,6 +109,14 @@ pub enum Error {
         /// What to add.
         reason: String,
     },
+    /// A kernel that this device cannot take.
+    #[error("kernel {kernel} does not fit this device: {misfit}")]
+    Unfit {
+        /// Its name.
+        kernel: String,
+        /// What is over the limit.
+        misfit: Misfit,
+    },
     /// A dispatch that the kernel or device does not take. The encoder stays usable.
     #[error("dispatch of {kernel}: {misuse}")]
     Dispatch {
@@ -132,6 +140,70 @@ pub enum Error {
         label: String,
         /// The two commands and the bytes.
         conflict: Conflict,
+    },
+}
+
+/// Why a device does not take a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// A workgroup that is too long in one direction.
+    #[error("a workgroup of {size:?} threads, the limit is {limit:?}")]
+    GroupSize {
+        /// Threads in x, y, z.
+        size: [u32; 3],
+        /// The device's limit in each.
+        limit: [u32; 3],
+    },
+    /// A workgroup of too many threads.
+    #[error("a workgroup of {threads} threads, the limit is {limit}")]
+    GroupThreads {
+        /// Threads in all.
+        threads: u64,
+        /// The device's limit.
+        limit: u32,
+    },
+    /// Too much workgroup memory.
+    #[error("{bytes} bytes of workgroup memory, the limit is {limit}")]
+    GroupMemory {
+        /// Bytes of all workgroup variables.
+        bytes: u64,
+        /// The device's limit.
+        limit: u32,
+    },
+    /// Immediate constants that are too large.
+    #[error("{bytes} bytes of immediate constants, the limit is {limit}; use a uniform block")]
+    Constants {
+        /// Their size.
+        bytes: u32,
+        /// The device's limit.
+        limit: u32,
+    },
+    /// Too many buffers.
+    #[error("{slots} slots, the limit is {limit}")]
+    Slots {
+        /// Slots of the kernel.
+        slots: usize,
+        /// The device's limit, or that of a dispatch: [`MAX_SLOTS`](crate::MAX_SLOTS).
+        limit: usize,
+    },
+    /// A subgroup width that the device does not have.
+    #[error("it wants subgroups of {wanted} threads, this device has {min} to {max}")]
+    Subgroup {
+        /// The width that the kernel wants.
+        wanted: u32,
+        /// The smallest width there is.
+        min: u32,
+        /// The largest.
+        max: u32,
+    },
+    /// Workgroups that are not whole subgroups, of a kernel that says that they are.
+    #[error("a workgroup of {size:?} threads is not whole subgroups of {subgroup}, as the kernel promises")]
+    PartialSubgroup {
+        /// Threads in x, y, z.
+        size: [u32; 3],
+        /// The width.
+        subgroup: u32,
     },
 }
 

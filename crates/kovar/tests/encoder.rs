@@ -1,4 +1,4 @@
-//! Recording: results, placement of barriers, and refusal of what does not fit.
+//! Recording: results and placement of barriers. What is refused: see `refusals.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{AXPY, AxpyParams, cpu, null};
 use kovar::{
     Barriers, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, ExecutableOptions, Graph, Kernel,
-    KernelSource, Misuse, Waited,
+    KernelSource, Waited,
 };
 
 fn axpy(encoder: &mut CommandEncoder, kernel: &Kernel, a: f32, x: &Buffer, y: &Buffer) -> kovar::Result<()> {
@@ -96,53 +96,6 @@ fn serial_orders_everything_and_manual_refuses_what_is_not_ordered() {
     axpy(&mut manual, &kernel, 1.0, &b, &c).unwrap();
     assert_eq!(manual.stats().barriers_manual, 1);
     manual.commit().unwrap().wait().unwrap();
-}
-
-fn refusal(result: kovar::Result<()>) -> (String, Misuse) {
-    match result {
-        Err(Error::Dispatch { kernel, misuse }) => (kernel, misuse),
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_refused_by_kernel_and_slot_and_the_encoder_goes_on() {
-    let device = null();
-    let kernel = device.kernel(&AXPY, &[]).unwrap();
-    let x = device.buffer_in(kovar::MemoryKind::Shared, DType::F32, &[64], "x").unwrap();
-    let y = device.buffer(DType::F32, &[64]).unwrap();
-    let params = AxpyParams { n: 64, a: 1.0 };
-    let good = || Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params).threads([64, 1, 1]);
-    let mut encoder = device.encoder().unwrap();
-
-    let unbound = Dispatch::new(&kernel).bind(0, &x).constants(&params).threads([64, 1, 1]);
-    let (name, misuse) = refusal(encoder.dispatch(unbound));
-    assert_eq!((name.as_str(), misuse), ("axpy", Misuse::Unbound { slot: 1, name: "y".into() }));
-    assert_eq!(refusal(encoder.dispatch(good().bind(1, &y))).1, Misuse::BoundTwice { slot: 1 });
-    assert_eq!(refusal(encoder.dispatch(good().bind(2, &y))).1, Misuse::NoSlot { slot: 2, slots: 2 });
-    assert_eq!(refusal(encoder.dispatch(good().bind(99, &y))).1, Misuse::NoSlot { slot: 99, slots: 2 });
-    assert_eq!(refusal(encoder.dispatch(good().constants(&1u32))).1, Misuse::Constants { given: 4, wanted: 8 });
-    let odd = x.view(1..64).unwrap();
-    let misaligned = Dispatch::new(&kernel).bind(0, &odd).bind(1, &y).constants(&params).threads([1, 1, 1]);
-    let misuse = refusal(encoder.dispatch(misaligned)).1;
-    assert_eq!(misuse, Misuse::Misaligned { slot: 0, label: "x".into(), offset: 4, alignment: 16 });
-    let aliased = Dispatch::new(&kernel).bind(0, &x).bind(1, &x).constants(&params).threads([1, 1, 1]);
-    assert_eq!(refusal(encoder.dispatch(aliased)).1, Misuse::Aliased { written: 1, other: 0, label: "x".into() });
-    let no_grid = Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params);
-    assert_eq!(refusal(encoder.dispatch(no_grid)).1, Misuse::NoGrid);
-    let misuse = refusal(encoder.dispatch(good().groups([1, 65536, 1]))).1;
-    assert_eq!(misuse, Misuse::Grid { groups: [1, 65536, 1], limit: [65535; 3] });
-    let other = null();
-    let foreign = other.buffer(DType::F32, &[64]).unwrap();
-    let stranger = Dispatch::new(&kernel).bind(0, &foreign).bind(1, &y).constants(&params).threads([64, 1, 1]);
-    assert!(matches!(refusal(encoder.dispatch(stranger)).1, Misuse::Foreign { slot: 0, .. }));
-    let other_kernel = other.kernel(&AXPY, &[]).unwrap();
-    let stranger = Dispatch::new(&other_kernel).bind(0, &x).bind(1, &y).constants(&params).threads([64, 1, 1]);
-    assert_eq!(refusal(encoder.dispatch(stranger)).1, Misuse::ForeignKernel);
-
-    encoder.dispatch(good()).unwrap();
-    assert_eq!(encoder.stats().dispatches, 1);
-    encoder.commit().unwrap().wait().unwrap();
 }
 
 #[test]

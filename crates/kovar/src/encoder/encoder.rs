@@ -138,9 +138,9 @@ impl CommandEncoder {
         let mut bindings = Bindings::new();
         arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context, &mut bindings)?;
         let grid = arguments::grid(&dispatch, context.limits)?;
+        arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
         let mut accesses = Accesses::new();
         self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
-        arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
         narrow(&dispatch.slots, dispatch.touches, &mut accesses);
         if let GridSize::Indirect(buffer) = dispatch.grid {
             let range = buffer.offset..buffer.offset + INDIRECT;
@@ -163,8 +163,8 @@ impl CommandEncoder {
         let (slots, misbound) = record.slots(buffers);
         let (mut bindings, mut accesses) = (Bindings::new(), Accesses::new());
         arguments::bindings(kernel, &slots, misbound, self.context(), &mut bindings)?;
-        self.accesses(kernel, &slots, &bindings, &mut accesses);
         arguments::touches(kernel, &slots, &record.touches)?;
+        self.accesses(kernel, &slots, &bindings, &mut accesses);
         narrow(&slots, &record.touches, &mut accesses);
         let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
         let (label, kind, opaque) = (record.label.as_ref(), record.kind, record.opaque);

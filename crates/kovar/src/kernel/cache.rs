@@ -113,10 +113,11 @@ impl DiskCache {
         core: &Core,
         source: &KernelSource,
         constants: Specialization<'_>,
+        subgroup: u32,
         translate: impl FnOnce() -> Result<Artefact, E>,
     ) -> Result<Artefact, E> {
         let info = core.hal.info();
-        let key = self.key(target(info.shader, source), info.subgroup.size, source, constants);
+        let key = self.key(target(info.shader, source), subgroup, source, constants);
         match self.load(core, &key, KERNEL).and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             Some(artefact) => {
                 core.counters.add(&Stats { cache_hits: 1, ..Stats::default() });

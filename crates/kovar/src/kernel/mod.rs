@@ -1,6 +1,7 @@
 //! Kernels: one WGSL source, translated for the device, reflected once.
 
 mod cache;
+mod fit;
 mod reflect;
 mod registry;
 mod source;

@@ -9,8 +9,7 @@ use smallvec::SmallVec;
 use super::cache::{self, Artefact, DiskCache, Translation};
 use super::reflect::{ConstantsKind, Reflection};
 use super::source::{KernelSource, Specialization};
-use super::translate;
-use super::{Kernel, KernelInner};
+use super::{Kernel, KernelInner, fit, translate};
 use crate::device::Core;
 use crate::hazard::Mode;
 use crate::stats::Stats;
@@ -27,6 +26,7 @@ struct Key {
     name: u64,
     source: u64,
     constants: SmallVec<[(u64, u64); 4]>,
+    hints: (Option<u32>, bool),
 }
 
 fn hash(text: &str) -> u64 {
@@ -41,8 +41,10 @@ impl Key {
             Cow::Borrowed(text) => text.as_ptr() as u64,
             Cow::Owned(text) => hash(text),
         };
+        let hints = (source.subgroup, source.whole_subgroups);
         let (name, source) = (identity(&source.name), identity(&source.wgsl));
-        Key { name, source, constants: constants.iter().map(|(name, value)| (hash(name), value.to_bits())).collect() }
+        let constants = constants.iter().map(|(name, value)| (hash(name), value.to_bits())).collect();
+        Key { name, source, constants, hints }
     }
 }
 
@@ -96,11 +98,12 @@ fn translate(
     cache: Option<&DiskCache>,
     source: &KernelSource,
     constants: Specialization<'_>,
+    subgroup: u32,
 ) -> Result<Artefact, String> {
     let info = core.hal.info();
     let translate = || {
         core.counters.add(&Stats { kernels_translated: 1, ..Stats::default() });
-        let translated = translate::parse(&source.wgsl, constants, info.subgroup.size)?;
+        let translated = translate::parse(&source.wgsl, constants, subgroup)?;
         let code = match cache::target(info.shader, source) {
             ShaderFormat::Spirv(major, minor) => translated.spirv((major, minor))?,
             ShaderFormat::Msl(major, minor) => translated.msl((major, minor))?,
@@ -109,7 +112,7 @@ fn translate(
         Ok(Artefact { reflection: translated.reflection, code })
     };
     match cache {
-        Some(cache) => cache.get(core, source, constants, translate),
+        Some(cache) => cache.get(core, source, constants, subgroup, translate),
         None => translate(),
     }
 }
@@ -122,24 +125,9 @@ fn compile(
 ) -> Result<Kernel> {
     let broken = |message| Error::Kernel { kernel: source.name.to_string(), message };
     let info = core.hal.info();
-    let Artefact { reflection, code } = translate(core, cache, source, constants).map_err(broken)?;
-    let limits = &info.limits;
-    let threads: u32 = reflection.workgroup.iter().product();
-    let memory: u32 = reflection.workgroup_memory.iter().sum();
-    if threads > limits.group_threads {
-        return Err(broken(format!("a workgroup of {threads} threads, this device takes {}", limits.group_threads)));
-    }
-    if memory > limits.group_memory {
-        return Err(broken(format!("{memory} bytes of workgroup memory, this device has {}", limits.group_memory)));
-    }
-    if let ConstantsKind::Immediate { bytes } = reflection.constants
-        && bytes > limits.constants
-    {
-        return Err(broken(format!(
-            "{bytes} bytes of immediate constants, this device takes {}; use a uniform block",
-            limits.constants
-        )));
-    }
+    let width = fit::subgroup(source, info)?;
+    let Artefact { reflection, code } = translate(core, cache, source, constants, width).map_err(broken)?;
+    fit::check(source, &reflection, width, info)?;
     let (code, entry) = match code.into_code() {
         Some(translated) => translated,
         None => own_code(core, source, constants, &reflection)?,
@@ -157,7 +145,9 @@ fn compile(
         ConstantsKind::Immediate { bytes } => bytes,
         ConstantsKind::None => 0,
     };
-    let subgroup = info.subgroup.selectable.then_some(info.subgroup.size);
+    // A width is asked for where the kernel wants it, or where it costs nothing: its workgroups are then full subgroups.
+    let asked = source.subgroup.is_some() || reflection.workgroup[0].is_multiple_of(width);
+    let subgroup = (info.subgroup.selectable && asked).then_some(width);
     let pipeline = core.hal.create_pipeline(&PipelineDesc {
         label: &source.name,
         code,
@@ -166,7 +156,7 @@ fn compile(
         constants: immediate,
         group_size: reflection.workgroup,
         group_memory: &reflection.workgroup_memory,
-        subgroup: subgroup.filter(|size| reflection.workgroup[0].is_multiple_of(*size)),
+        subgroup,
     })?;
     core.counters.add(&Stats { kernels_compiled: 1, ..Stats::default() });
     if let Some(cache) = cache {

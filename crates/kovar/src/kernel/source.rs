@@ -34,6 +34,10 @@ pub struct KernelSource {
     pub(crate) cpu: Option<CpuFactory>,
     pub(crate) native_msl: Option<Cow<'static, str>>,
     pub(crate) native_spirv: Option<Cow<'static, [u32]>>,
+    /// The only subgroup width that it works with.
+    pub(crate) subgroup: Option<u32>,
+    /// Its workgroups are whole subgroups.
+    pub(crate) whole_subgroups: bool,
 }
 
 impl KernelSource {
@@ -45,6 +49,8 @@ impl KernelSource {
             cpu: None,
             native_msl: None,
             native_spirv: None,
+            subgroup: None,
+            whole_subgroups: false,
         }
     }
 
@@ -56,6 +62,8 @@ impl KernelSource {
             cpu: None,
             native_msl: None,
             native_spirv: None,
+            subgroup: None,
+            whole_subgroups: false,
         }
     }
 
@@ -79,6 +87,40 @@ impl KernelSource {
     #[must_use]
     pub fn with_spirv(mut self, words: &'static [u32]) -> KernelSource {
         self.native_spirv = Some(Cow::Borrowed(words));
+        self
+    }
+
+    /// Says that its WGSL works with subgroups of this width alone. The pipeline asks for it and the override `SG` gets it;
+    /// a device that lacks the width refuses the kernel with [`Error::Unfit`](crate::Error::Unfit).
+    #[must_use]
+    pub const fn with_subgroup(mut self, width: u32) -> KernelSource {
+        self.subgroup = Some(width);
+        self
+    }
+
+    /// Says that its workgroups are whole subgroups: their first axis is a multiple of the width, which is when Vulkan
+    /// promises full ones. Where that is not so the kernel is refused with [`Error::Unfit`](crate::Error::Unfit).
+    ///
+    /// ```
+    /// use kovar::{Backend, Device, DeviceOptions, Error, KernelSource, Misfit};
+    ///
+    /// static KERNEL: KernelSource = KernelSource::wgsl(
+    ///     "whole",
+    ///     "override W: u32;
+    ///      @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+    ///      @compute @workgroup_size(W) fn main(@builtin(local_invocation_index) i: u32) { x[i] = 1.0; }",
+    /// )
+    /// .whole_subgroups();
+    /// // Subgroups of the null device have 32 threads.
+    /// let device = Device::open(&DeviceOptions::of(Backend::Null))?;
+    /// device.kernel(&KERNEL, &[("W", 64.0)])?;
+    /// let refused = device.kernel(&KERNEL, &[("W", 48.0)]);
+    /// assert!(matches!(refused, Err(Error::Unfit { misfit: Misfit::PartialSubgroup { subgroup: 32, .. }, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub const fn whole_subgroups(mut self) -> KernelSource {
+        self.whole_subgroups = true;
         self
     }
 
