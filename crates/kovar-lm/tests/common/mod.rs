@@ -55,6 +55,11 @@ pub fn shipped() -> PathBuf {
     root().join("models/rustdoc-14m-mlx-4bit")
 }
 
+/// About 8,000 tokens of Rust documentation, of the kind that the shipped model has learnt: this project's own.
+pub fn prose() -> PathBuf {
+    root().join("tests/golden/rustdoc-14m/prose.md")
+}
+
 /// Folders of the small models, in order.
 pub fn small_models() -> Vec<PathBuf> {
     let list = std::fs::read_dir(root().join("tests/golden/models")).unwrap();

@@ -12,6 +12,9 @@ const KEYS: usize = 64;
 const ROWS: usize = 8;
 /// Query heads that share it.
 const HEADS: usize = 8;
+/// Keys or values between the one in use and the one that memory is asked for: a head's lie a whole row apart, where
+/// processors do not look ahead by themselves.
+const AHEAD: usize = 4;
 /// Below every score, and far enough from infinity to be subtracted.
 const NONE: f32 = -1e30;
 
@@ -107,7 +110,9 @@ fn scores<S: Simd, const N: usize>(simd: S, q: &[f32], seen: Seen<'_>, out: &mut
     for j in 0..seen.n {
         let key = &seen.keys[j * seen.pitch..][..size];
         let mut sums = [simd.splat(0.0); N];
+        let next = key.as_ptr().wrapping_add(AHEAD * seen.pitch);
         for i in 0..whole {
+            simd.prefetch(next.wrapping_add(i * LANES).cast());
             let k = load_some(simd, &key[i * LANES..][..LANES]);
             for h in 0..N {
                 sums[h] = simd.fma(load_some(simd, &q[h][i * LANES..][..LANES]), k, sums[h]);
@@ -186,7 +191,12 @@ fn mix<S: Simd, const N: usize, const V: usize>(
     }
     #[allow(clippy::needless_range_loop)]
     for j in 0..seen.n {
-        let value: [S::F; V] = vectors(simd, &seen.values[j * seen.pitch..][columns.clone()]);
+        let value = &seen.values[j * seen.pitch..][columns.clone()];
+        let next = value.as_ptr().wrapping_add(AHEAD * seen.pitch);
+        for v in 0..V {
+            simd.prefetch(next.wrapping_add(v * LANES).cast());
+        }
+        let value: [S::F; V] = vectors(simd, value);
         for h in 0..N {
             let weight = simd.splat(weights[h][j]);
             for v in 0..V {

@@ -189,6 +189,11 @@ macro_rules! simd {
             }
 
             #[inline(always)]
+            fn prefetch(self, at: *const u8) {
+                op!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+            }
+
+            #[inline(always)]
             fn bytes(self, from: &[u8; 64]) -> I {
                 let from = byte_halves(from);
                 both!(i => op!(_mm256_loadu_si256(from[i])))

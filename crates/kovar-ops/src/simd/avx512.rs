@@ -117,6 +117,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        op!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+    }
+
+    #[inline(always)]
     fn bytes(self, from: &[u8; 64]) -> __m512i {
         op!(_mm512_loadu_si512(from.as_ptr().cast()))
     }

@@ -64,6 +64,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn to_bits(self, a: Self::F) -> Self::I;
     fn of_bits(self, a: Self::I) -> Self::F;
 
+    /// Asks for the cache line of an address, which may lie outside of any memory: nothing is read.
+    fn prefetch(self, at: *const u8);
     fn bytes(self, from: &[u8; 64]) -> Self::I;
     fn store_bytes(self, value: Self::I, to: &mut [u8; 64]);
     /// Four bytes in every lane.

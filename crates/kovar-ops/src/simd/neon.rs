@@ -187,6 +187,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a hint, which touches neither memory nor registers and does not fault.
+        unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly)) };
+    }
+
+    #[inline(always)]
     fn bytes(self, from: &[u8; 64]) -> Self::I {
         let from = from.as_ptr();
         four!(i => op!(vreinterpretq_u32_u8(vld1q_u8(from.add(16 * i)))))

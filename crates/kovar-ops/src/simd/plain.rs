@@ -93,6 +93,9 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
     fn bytes(self, from: &[u8; 64]) -> Self::I {
         from_fn(|i| u32::from_le_bytes([from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]]))
     }

@@ -5,6 +5,9 @@ use super::round::Rounded;
 use super::rows::{CHUNK, Rows};
 use crate::simd::{Job, LANES, Simd, Stored};
 
+/// Bytes of codes between those in use and those that memory is asked for, in whole rows.
+const AHEAD: usize = 4096;
+
 /// Products of rounded activations with some rows.
 pub(super) struct FastVec<'a, T> {
     pub(super) rows: &'a Rows<'a, T>,
@@ -180,6 +183,8 @@ fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
         // Said once, so that the loads below need no check.
         assert!(row.codes.len() == chunks);
     }
+    // The same places of rows to come: memory is read in order, but as `R` streams too short to be seen as such.
+    let next = (AHEAD / shape.row_bytes()).max(1);
     let mut sums = [simd.splat(0.0); R];
     for (v, x_sums) in x.sums().iter().enumerate() {
         let left = groups - v * LANES;
@@ -187,6 +192,8 @@ fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
         let mut scales = [simd.scales(simd.splat(0.0)); R];
         for r in 0..R {
             let (mut s, mut b) = (T::load(simd, &row[r].scales[v]), T::load(simd, &row[r].biases[v]));
+            simd.prefetch(row[r].scales[v].as_ptr().wrapping_add(next * groups).cast());
+            simd.prefetch(row[r].biases[v].as_ptr().wrapping_add(next * groups).cast());
             if left < LANES {
                 (s, b) = (simd.keep(s, left), simd.keep(b, left));
             }
@@ -197,6 +204,7 @@ fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
             let x = x.x(simd, c);
             let group = c * per_chunk / shape.group;
             for r in 0..R {
+                simd.prefetch(row[r].codes[c].as_ptr().wrapping_add(next * shape.row_bytes()));
                 let dot = C::dot(simd, &row[r].codes[c], x);
                 sums[r] = C::scaled(simd, dot, simd.spread(&scales[r], group % LANES, lanes), x, sums[r]);
             }
@@ -229,7 +237,8 @@ impl<T: Stored> Job for FastVec<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match (self.rows.shape().bits, S::WIDE) {
-            (4, true) => all_dot::<S, T, _, 4>(simd, self.rows, self.range, &Fast4(self.x), self.y),
+            // Two, not four: memory sets the pace, and fewer streams suit it better.
+            (4, true) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast4(self.x), self.y),
             (4, false) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast4(self.x), self.y),
             (_, true) => all_dot::<S, T, _, 4>(simd, self.rows, self.range, &Fast8(self.x), self.y),
             (_, false) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast8(self.x), self.y),

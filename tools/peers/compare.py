@@ -1,0 +1,79 @@
+"""Kovar against llama.cpp and MLX on the CPU, in turn, as a Markdown table.
+
+`compare.py MODELS --kovar PROGRAM`, with the folder that models.py made and the benchmark `speed` as cargo built it;
+`--help` lists the sizes that can be chosen.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+
+def once(command):
+    """The last line of JSON that a program prints, or nothing if the program fails: that is said, and shown."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        print(f"failed with {done.returncode}: {command}\n{done.stderr[-500:]}", file=sys.stderr)
+        return None
+    return json.loads(lines[-1])
+
+
+def cell(values, reference):
+    if not values:
+        return "failed"
+    middle = statistics.median(values)
+    spread = f"{middle:.4g} ({min(values):.4g}–{max(values):.4g})"
+    return spread if reference is None else f"{spread}, {statistics.median(reference) / middle:.2f} x"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", type=pathlib.Path)
+    parser.add_argument("--kovar", type=pathlib.Path, required=True)
+    parser.add_argument("--llama-prompt", type=int, help="another prompt for llama.cpp's own layout of the weights")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=128)
+    parser.add_argument("--decode", type=int, default=64)
+    parser.add_argument("--mlx-prompt", type=int, default=8)
+    parser.add_argument("--mlx-decode", type=int, default=4, help="0 leaves MLX out")
+    a = parser.parse_args()
+    here = pathlib.Path(__file__).parent
+    sizes = [a.threads, a.prompt, a.decode]
+    kovar = [a.kovar, a.models / "mlx-4bit", "--threads", a.threads, "--prompt", a.prompt]
+    kovar += ["--decode", a.decode, "--rounds", 1]
+    commands = {
+        "Kovar": kovar,
+    }
+    llama = [sys.executable, here / "llama.py", a.models / "q4_0.gguf"]
+    commands["llama.cpp Q4_0, weights as in the file"] = [*llama, *sizes, "plain"]
+    own_prompt = a.llama_prompt or a.prompt
+    commands[f"llama.cpp Q4_0, its own layout (prompt {own_prompt})"] = [*llama, a.threads, own_prompt, a.decode]
+    if a.mlx_decode:
+        mlx = [sys.executable, here / "mlx_speed.py", a.models / "mlx-4bit", a.threads, a.mlx_prompt, a.mlx_decode]
+        commands[f"MLX (prompt {a.mlx_prompt}, decode {a.mlx_decode})"] = mlx
+    results = {name: [] for name in commands}
+    for number in range(a.rounds):
+        for name, command in commands.items():
+            result = once(command)
+            if result:
+                results[name].append(result)
+                print(f"round {number + 1}: {name}: {result}", file=sys.stderr)
+    print(f"| {a.threads} threads, {a.rounds} rounds in turn | prompt {a.prompt}, tokens/s | decode {a.decode}, tokens/s |")
+    print("|---|---|---|")
+    for name, runs in results.items():
+        cells = []
+        for kind in ("prompt", "decode"):
+            own = [run[kind] for run in runs]
+            cells.append(cell(own, None if name == "Kovar" else [run[kind] for run in results["Kovar"]]))
+        print(f"| {name} | {cells[0]} | {cells[1]} |")
+    print(f"\nLoad when it ended: {os.getloadavg()[0]:.2f}.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
