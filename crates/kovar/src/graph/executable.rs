@@ -63,7 +63,7 @@ struct Place {
 impl Executable {
     pub(super) fn new(graph: Graph, options: &ExecutableOptions) -> Result<Executable> {
         let device = graph.device.clone();
-        let plan = MemoryPlan::new(&graph, options.share_memory);
+        let plan = MemoryPlan::new(&graph, options.share_memory, options.repeat);
         let mut used: Vec<Used> = Vec::new();
         let mut places = vec![Place { used: 0, base: 0 }; graph.used.len()];
         if plan.size > 0 {

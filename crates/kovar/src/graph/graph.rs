@@ -86,10 +86,17 @@ impl Graph {
 
     /// The groups, by the tracker that live recording uses.
     pub fn schedule(&self) -> Schedule {
+        self.schedule_of(1)
+    }
+
+    /// The groups when the commands run so many times in one submission; command `at` is the node `at % len`.
+    pub(crate) fn schedule_of(&self, repeat: u32) -> Schedule {
         let mut tracker = Tracker::default();
         let mut schedule = Schedule { groups: Vec::new(), reasons: Vec::new() };
         let mut start = 0;
-        for (at, node) in self.nodes.iter().enumerate() {
+        let passes = (0..repeat.max(1)).flat_map(|_| &self.nodes);
+        let total = passes.clone().count();
+        for (at, node) in passes.enumerate() {
             let forced = matches!(node.work, Work::Barrier);
             let conflict = tracker.conflict(&node.accesses);
             if forced || conflict.is_some() {
@@ -102,8 +109,8 @@ impl Graph {
             }
             tracker.record(NodeId(at as u32), &node.accesses);
         }
-        if start < self.nodes.len() {
-            schedule.groups.push(start..self.nodes.len());
+        if start < total {
+            schedule.groups.push(start..total);
         }
         schedule
     }
@@ -156,9 +163,9 @@ impl Graph {
         explain(&self.label, items, |resource| self.buffer_name(resource), cost)
     }
 
-    /// Where the scratch of the graph goes in memory.
+    /// Where the scratch of the graph goes in memory, for one pass a submission.
     pub fn plan(&self) -> MemoryPlan {
-        MemoryPlan::new(self, true)
+        MemoryPlan::new(self, true, 1)
     }
 
     /// Makes the graph ready to run again and again.

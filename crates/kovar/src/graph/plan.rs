@@ -23,7 +23,8 @@ pub struct MemoryPlan {
 struct Life {
     resource: ResourceId,
     bytes: u64,
-    groups: RangeInclusive<usize>,
+    /// The groups from first to last use in each pass, in the order of the passes.
+    groups: Vec<RangeInclusive<usize>>,
 }
 
 impl MemoryPlan {
@@ -32,11 +33,12 @@ impl MemoryPlan {
         self.places.len()
     }
 
-    pub(crate) fn new(graph: &Graph, share: bool) -> MemoryPlan {
-        let mut lives = lives(graph);
+    /// For a submission that runs the commands `repeat` times.
+    pub(crate) fn new(graph: &Graph, share: bool, repeat: u32) -> MemoryPlan {
+        let mut lives = lives(graph, repeat);
         let sum = lives.iter().map(|life| life.bytes).sum();
         // The largest first: small ones fit into the gaps that large ones leave.
-        lives.sort_by_key(|life| (std::cmp::Reverse(life.bytes), *life.groups.start()));
+        lives.sort_by_key(|life| (std::cmp::Reverse(life.bytes), life.groups.first().map(|groups| *groups.start())));
         let mut placed: Vec<(&Life, u64)> = Vec::with_capacity(lives.len());
         for life in &lives {
             let mut busy: Vec<(u64, u64)> = placed
@@ -52,8 +54,19 @@ impl MemoryPlan {
     }
 }
 
-fn meet(a: &RangeInclusive<usize>, b: &RangeInclusive<usize>) -> bool {
-    a.start() <= b.end() && b.start() <= a.end()
+/// Whether two buffers live in a common group. Both lists go up, so that one walk along them finds out.
+fn meet(a: &[RangeInclusive<usize>], b: &[RangeInclusive<usize>]) -> bool {
+    let (mut i, mut j) = (0, 0);
+    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+        if x.end() < y.start() {
+            i += 1;
+        } else if y.end() < x.start() {
+            j += 1;
+        } else {
+            return true;
+        }
+    }
+    false
 }
 
 /// The smallest gap between busy ranges (sorted by start) that takes these bytes, else the end.
@@ -69,19 +82,30 @@ fn best_gap(busy: &[(u64, u64)], bytes: u64) -> u64 {
     best.map_or(end, |(at, _)| at)
 }
 
-/// The groups from first to last use of each scratch buffer.
-fn lives(graph: &Graph) -> Vec<Life> {
-    let mut groups: Vec<Option<RangeInclusive<usize>>> = vec![None; graph.used.len()];
-    for (number, group) in graph.schedule().groups.iter().enumerate() {
-        for access in graph.nodes[group.clone()].iter().flat_map(|node| &node.accesses) {
-            let life = &mut groups[access.resource.0 as usize];
-            let first = life.as_ref().map_or(number, |life| *life.start());
-            *life = Some(first..=number);
+/// In which groups each scratch buffer lives. The end of a pass may share a group with the start of the next, so that the
+/// groups are those of all passes together.
+fn lives(graph: &Graph, repeat: u32) -> Vec<Life> {
+    let mut groups: Vec<Vec<RangeInclusive<usize>>> = vec![Vec::new(); graph.used.len()];
+    let mut pass_of: Vec<Option<usize>> = vec![None; graph.used.len()];
+    let nodes = graph.nodes.len();
+    for (number, group) in graph.schedule_of(repeat).groups.iter().enumerate() {
+        for at in group.clone() {
+            let pass = Some(at / nodes);
+            for access in &graph.nodes[at % nodes].accesses {
+                let resource = access.resource.0 as usize;
+                match groups[resource].last_mut().filter(|_| pass_of[resource] == pass) {
+                    Some(life) => *life = *life.start()..=number,
+                    None => groups[resource].push(number..=number),
+                }
+                pass_of[resource] = pass;
+            }
         }
     }
-    let transient = |(at, groups): (usize, Option<RangeInclusive<usize>>)| {
+    let transient = |(at, groups): (usize, Vec<RangeInclusive<usize>>)| {
         let allocation = &graph.used[at].allocation;
-        let groups = groups.filter(|_| allocation.transient)?;
+        if !allocation.transient || groups.is_empty() {
+            return None;
+        }
         let bytes = allocation.raw.len.next_multiple_of(ALIGN);
         Some(Life { resource: ResourceId(at as u32), bytes, groups })
     };
