@@ -14,7 +14,7 @@ use crate::flight::{Flight, Flights, Used};
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
 use crate::poison::Poison;
 use crate::pool::{Pool, PoolStats, size_class};
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, KernelStats, Stats};
 use crate::{CommandEncoder, DType, DeviceOptions, Element, EncoderOptions, Error, Result, Submission};
 
 /// Bytes that go through the staging buffer at a time, for memory that the host does not see.
@@ -321,6 +321,26 @@ impl Device {
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         self.0.core.counters.read()
+    }
+
+    /// What its kernels have done so far, the busiest first.
+    ///
+    /// ```
+    /// # use kovar::{Backend, Device, DeviceOptions, DType, Dispatch, KernelSource};
+    /// # static CLEAR: KernelSource = KernelSource::wgsl("clear",
+    /// #     "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+    /// #      @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) { x[id.x] = 0.0; }");
+    /// let device = Device::open(&DeviceOptions::of(Backend::Null))?;
+    /// let (clear, x) = (device.kernel(&CLEAR, &[])?, device.buffer(DType::F32, &[64])?);
+    /// let mut encoder = device.encoder()?;
+    /// encoder.dispatch(Dispatch::new(&clear).bind(0, &x).groups([1, 1, 1]))?;
+    /// encoder.commit()?.wait()?;
+    /// let busiest = &device.kernel_stats()[0];
+    /// assert_eq!((busiest.name.as_str(), busiest.dispatches), ("clear", 1));
+    /// # Ok::<(), kovar::Error>(())
+    /// ```
+    pub fn kernel_stats(&self) -> Vec<KernelStats> {
+        self.0.registry.stats()
     }
 
     /// State of its buffer pool.

@@ -37,7 +37,7 @@ pub use kovar_hal::{
 };
 pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions};
 pub use pool::PoolStats;
-pub use stats::Stats;
+pub use stats::{KernelStats, Stats};
 
 /// Compiles the code of the README.
 #[cfg(doctest)]

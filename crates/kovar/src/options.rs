@@ -120,4 +120,7 @@ pub struct EncoderOptions {
     /// Keep every command with its accesses and barriers, to be verified and explained: see
     /// [`Submission::trace`](crate::Submission::trace).
     pub trace: bool,
+    /// Take the time that the host spends issuing barriers: see [`Stats::barrier_ns`](crate::Stats). It costs two looks at
+    /// the clock for each.
+    pub time_barriers: bool,
 }

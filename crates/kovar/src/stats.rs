@@ -42,6 +42,9 @@ stats! {
     barriers_forced,
     /// Barriers asked for by the caller.
     barriers_manual,
+    /// Nanoseconds that the host spent issuing barriers, of encoders that were asked to look:
+    /// [`EncoderOptions::time_barriers`](crate::EncoderOptions).
+    barrier_ns,
     /// Command buffers recorded.
     command_buffers,
     /// Submissions.
@@ -73,4 +76,16 @@ impl Stats {
     pub fn barriers(&self) -> u64 {
         self.barriers_placed + self.barriers_forced + self.barriers_manual
     }
+}
+
+/// What a kernel has done, one entry for each set of specialisation constants.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct KernelStats {
+    /// Its name.
+    pub name: String,
+    /// The constants that it was made with.
+    pub constants: Vec<(String, f64)>,
+    /// Dispatches handed to the device, those of replays among them.
+    pub dispatches: u64,
 }

@@ -13,7 +13,7 @@ use super::submission::Submission;
 use super::touch::Touch;
 use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
-use crate::kernel::ConstantsKind;
+use crate::kernel::{ConstantsKind, Tally};
 use crate::poison::{Effect, Use};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
@@ -40,7 +40,7 @@ pub struct CommandEncoder {
     /// Allocations met so far, numbered densely for the tracker.
     known: FxHashMap<u64, u32>,
     used: Vec<Used>,
-    kernels: Vec<Kernel>,
+    tally: Tally,
     ring: Vec<Buffer>,
     ring_used: usize,
 }
@@ -57,6 +57,7 @@ impl CommandEncoder {
         let recorder = device.0.core.hal.create_recorder(&desc)?;
         let mut issuer = Issuer::new(recorder, options.barriers);
         issuer.tracing = options.trace.then(Tracing::default);
+        issuer.timed = options.time_barriers;
         Ok(CommandEncoder::with_sink(device, options.label, Sink::Live(issuer)))
     }
 
@@ -74,7 +75,7 @@ impl CommandEncoder {
             sink,
             known: FxHashMap::default(),
             used: Vec::new(),
-            kernels: Vec::new(),
+            tally: Tally::default(),
             ring: Vec::new(),
             ring_used: 0,
         }
@@ -234,16 +235,17 @@ impl CommandEncoder {
     /// # Errors
     /// [`Error::Mapped`] if the host holds a view of a buffer that the recording uses, device errors.
     pub fn commit(self) -> Result<Submission> {
-        let CommandEncoder { device, label, sink, used, kernels, .. } = self;
+        let CommandEncoder { device, label, sink, used, tally, .. } = self;
         let Sink::Live(issuer) = sink else {
             return Err(transfer("a capture is not committed; compile its graph".into()));
         };
         let trace = issuer.tracing.map(|tracing| Arc::new(tracing.finish(&label, names(&used))));
         let commands = issuer.recorder.finish()?;
         let stats = Stats { command_buffers: 1, ..issuer.stats };
-        let mut submission = device.submit(commands, used.into(), kernels.into(), &label, None)?;
+        let mut submission = device.submit(commands, used.into(), tally.kernels(), &label, None)?;
         submission.trace = trace;
         device.0.core.counters.add(&stats);
+        tally.count();
         Ok(submission)
     }
 
@@ -276,15 +278,12 @@ impl CommandEncoder {
             Sink::Live(issuer) => {
                 let pipeline = kernel.0.pipeline;
                 let command = DispatchCommand { pipeline, bindings, constants, grid, label };
-                // SAFETY: the bindings were checked against buffers and limits; `used` and `kernels` keep everything
+                // SAFETY: the bindings were checked against buffers and limits; `used` and `tally` keep everything
                 // alive until the submission has ended; the issuer puts a barrier before what conflicts.
                 issuer.issue(label, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
                 issuer.stats.dispatches += 1;
                 note(&mut self.used, kernel, accesses, narrowed);
-                // A forward pass uses a dozen kernels; the one used last is the likeliest.
-                if !self.kernels.iter().rev().any(|kept| Arc::ptr_eq(&kept.0, &kernel.0)) {
-                    self.kernels.push(kernel.clone());
-                }
+                self.tally.add(kernel, 1);
             }
             Sink::Capture(nodes) => {
                 note(&mut self.used, kernel, accesses, narrowed);

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use kovar_hal::Recorder;
 
 use crate::hazard::{Access, Cause, Conflict, NodeId, Tracing, Tracker};
@@ -12,13 +14,23 @@ pub(crate) struct Issuer {
     pub(crate) stats: Stats,
     /// What was issued, if it is to be examined.
     pub(crate) tracing: Option<Tracing>,
+    /// Whether the time that barriers take is taken.
+    pub(crate) timed: bool,
     barriers: Barriers,
     nodes: u32,
 }
 
 impl Issuer {
     pub(crate) fn new(recorder: Box<dyn Recorder>, barriers: Barriers) -> Issuer {
-        Issuer { recorder, tracker: Tracker::default(), stats: Stats::default(), tracing: None, barriers, nodes: 0 }
+        Issuer {
+            recorder,
+            tracker: Tracker::default(),
+            stats: Stats::default(),
+            tracing: None,
+            timed: false,
+            barriers,
+            nodes: 0,
+        }
     }
 
     /// Issues a command, with a barrier before it if it may not join the open group. The conflict that asked for the
@@ -62,7 +74,11 @@ impl Issuer {
     }
 
     fn end_group(&mut self, cause: Cause) {
+        let start = self.timed.then(Instant::now);
         self.recorder.barrier();
+        if let Some(start) = start {
+            self.stats.barrier_ns += start.elapsed().as_nanos() as u64;
+        }
         self.tracker.close_group();
         if let Some(tracing) = &mut self.tracing {
             tracing.barrier(cause);

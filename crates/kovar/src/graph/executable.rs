@@ -8,6 +8,7 @@ use crate::claim::Claims;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
 use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
+use crate::kernel::Tally;
 use crate::poison::Effect;
 use crate::stats::Stats;
 use crate::{Barriers, Buffer, DType, Device, Error, Kernel, Result, Submission};
@@ -47,6 +48,7 @@ pub struct Executable {
     places: Vec<Place>,
     claims: Claims,
     kernels: Arc<[Kernel]>,
+    tally: Tally,
     copies: SmallVec<[Copy; 2]>,
     next: usize,
     stats: Stats,
@@ -80,11 +82,12 @@ impl Executable {
             *place = Place { used: used.len() as u32, base: 0 };
             used.push(entry.clone());
         }
-        let kernels = graph.nodes.iter().filter_map(|node| match &node.work {
-            Work::Dispatch(work) => Some(work.kernel.clone()),
-            _ => None,
-        });
-        let kernels = kernels.collect();
+        let mut tally = Tally::default();
+        for node in &graph.nodes {
+            if let Work::Dispatch(work) = &node.work {
+                tally.add(&work.kernel, u64::from(options.repeat.max(1)));
+            }
+        }
         let mut executable = Executable {
             device,
             graph,
@@ -92,7 +95,8 @@ impl Executable {
             plan,
             places,
             claims: Claims::new(used.into()),
-            kernels,
+            kernels: tally.kernels(),
+            tally,
             copies: SmallVec::new(),
             next: 0,
             stats: Stats::default(),
@@ -129,6 +133,7 @@ impl Executable {
         copy.last = submission.number();
         self.next = (self.next + 1) % self.copies.len();
         self.device.0.core.counters.add(&self.stats);
+        self.tally.count();
         Ok(submission)
     }
 

@@ -6,9 +6,11 @@ mod reflect;
 mod registry;
 mod source;
 mod store;
+mod tally;
 mod translate;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use kovar_hal::RawPipeline;
 
@@ -18,6 +20,7 @@ pub(crate) use cache::DiskCache;
 pub use reflect::{ConstantsKind, Reflection, Slot};
 pub(crate) use registry::Registry;
 pub use source::{CpuFactory, KernelSource, Specialization};
+pub(crate) use tally::Tally;
 pub use translate::to_msl;
 
 /// A kernel made for one device and one set of specialisation constants. Cheap to clone.
@@ -30,6 +33,8 @@ pub(crate) struct KernelInner {
     pub(crate) pipeline: RawPipeline,
     pub(crate) reflection: Reflection,
     pub(crate) constants: Box<[(Box<str>, f64)]>,
+    /// Dispatches handed to the device.
+    pub(crate) dispatches: AtomicU64,
 }
 
 impl Kernel {

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kovar_hal::{BindingKind, Code, PipelineDesc, ShaderFormat};
@@ -12,7 +13,7 @@ use super::source::{KernelSource, Specialization};
 use super::{Kernel, KernelInner, fit, translate};
 use crate::device::Core;
 use crate::hazard::Mode;
-use crate::stats::Stats;
+use crate::stats::{KernelStats, Stats};
 use crate::{Error, Result};
 
 /// Name of the entry point of hand-written SPIR-V.
@@ -60,6 +61,23 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(cache: Option<DiskCache>) -> Registry {
         Registry { cache, ..Registry::default() }
+    }
+
+    /// What each kernel has done, the busiest first.
+    pub(crate) fn stats(&self) -> Vec<KernelStats> {
+        let kernels = self.kernels.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |Kernel(kernel): &Kernel| KernelStats {
+            name: kernel.name.to_string(),
+            constants: kernel.constants.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+            dispatches: kernel.dispatches.load(Ordering::Relaxed),
+        };
+        let mut stats: Vec<KernelStats> = kernels.values().map(of).collect();
+        let values = |a: &KernelStats| a.constants.iter().map(|(_, value)| value.to_bits()).collect::<Vec<_>>();
+        stats.sort_by(|a, b| {
+            let busier = b.dispatches.cmp(&a.dispatches);
+            busier.then_with(|| a.name.cmp(&b.name)).then_with(|| values(a).cmp(&values(b)))
+        });
+        stats
     }
 
     /// Writes what the driver compiled to disk.
@@ -168,6 +186,7 @@ fn compile(
         pipeline,
         reflection,
         constants: constants.iter().map(|(name, value)| ((*name).into(), *value)).collect(),
+        dispatches: AtomicU64::new(0),
     })))
 }
 
