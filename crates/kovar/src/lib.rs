@@ -39,6 +39,11 @@ pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions};
 pub use pool::PoolStats;
 pub use stats::{KernelStats, Stats};
 
+/// Runs the code of the page for those who come from mlx-native.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-mlx-native.md")]
+struct FromMlxNative;
+
 /// Compiles the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
