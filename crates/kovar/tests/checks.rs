@@ -10,7 +10,7 @@ use common::{AXPY, AxpyParams};
 use kovar::check::{OrderError, in_every_order};
 use kovar::{
     Backend, Buffer, CommandEncoder, CpuChecks, CpuDispatch, CpuKernel, CpuSchedule, DType, Device, DeviceOptions,
-    Dispatch, EncoderOptions, Error, ExecutableOptions, Graph, HalError, Kernel, KernelSource,
+    Dispatch, EncoderOptions, Error, ExecutableOptions, Graph, HalError, Kernel, KernelSource, Touch,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -146,4 +146,29 @@ fn a_race_inside_a_dispatch_is_found_both_ways() {
         Err(OrderError::Differs { byte, .. }) => assert!(byte % 256 <= 4, "{byte}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_wrong_claim_of_what_a_dispatch_touches_is_found() {
+    let options = DeviceOptions { checks: CpuChecks { races: true }, ..DeviceOptions::of(Backend::Cpu) };
+    let device = Device::open(&options).unwrap();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let [x, y] = [(); 2].map(|()| device.buffer(DType::F32, &[128]).unwrap());
+    let params = AxpyParams { n: 64, a: 1.0 };
+    let run = |second: &[Touch]| {
+        let low = [Touch::elements(1, 0..64)];
+        let add = Dispatch::new(&kernel).bind(0, &x).bind(1, &y).constants(&params).groups([1, 1, 1]);
+        let mut encoder = device.encoder()?;
+        // SAFETY: both write the first 64 elements. With races looked for one thread runs everything, so that a wrong
+        // claim about the second does no harm.
+        let (first, second) = unsafe { (add.touching(&low), add.touching(second)) };
+        encoder.dispatch(first.label("first"))?;
+        encoder.dispatch(second.label("second"))?;
+        encoder.commit()?.wait()
+    };
+    run(&[Touch::elements(1, 0..64)]).unwrap();
+    run(&[]).unwrap();
+    let error = run(&[Touch::elements(1, 64..128)]).unwrap_err();
+    assert!(matches!(error, Error::Device(HalError::Race(_))), "{error}");
+    assert!(error.to_string().contains("first") && error.to_string().contains("second"), "{error}");
 }

@@ -271,6 +271,8 @@ fn hints_of_a_kernel_hold_or_the_kernel_is_refused() {
         assert_eq!(refused(&whole, width), misfit, "{width}");
     }
     assert_eq!(refused(&plain.clone().with_subgroup(32), 1.0), None);
+    // A Rust function has no subgroups.
+    cpu().kernel(&AXPY.clone().with_subgroup(32), &[]).unwrap();
     for wanted in [0, 16, 33, 64] {
         let misfit = Misfit::Subgroup { wanted, min: 32, max: 32 };
         assert_eq!(refused(&plain.clone().with_subgroup(wanted), 64.0), Some(misfit));
