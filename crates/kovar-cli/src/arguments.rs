@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use kovar::DeviceChoice;
+use kovar_lm::SHAPES;
 
 /// Runs MLX language models on Metal, Vulkan and the CPU.
 #[derive(Parser)]
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Perplexity of a text, or logits of given tokens
     Eval(Eval),
+    /// Measure prompt and decode of a model, or of the shape of one
+    Bench(Bench),
     /// Prove that the decode step of a model misses no barrier, and say why each stands
     Verify(Verify),
 }
@@ -29,6 +32,13 @@ pub(crate) struct Setup {
     /// Folder of an MLX model: config.json beside model.safetensors
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) running: Running,
+}
+
+/// What a model runs on, and how.
+#[derive(Args)]
+pub(crate) struct Running {
     /// cpu, vulkan, vulkan:1, metal [default: KOVAR_DEVICE, else the best there is]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
@@ -93,6 +103,46 @@ pub(crate) struct Verify {
     /// Write groups, barriers and their reasons to this file: .txt, .json, .dot or .svg
     #[arg(long, value_name = "FILE")]
     pub(crate) explain: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("weights").required(true))]
+pub(crate) struct Bench {
+    /// Folder of an MLX model
+    #[arg(long, value_name = "DIR", group = "weights")]
+    pub(crate) model: Option<PathBuf>,
+    /// Made-up weights of this shape, made on the device
+    #[arg(long, value_name = "SHAPE", group = "weights", value_parser = SHAPES)]
+    pub(crate) synthetic: Option<String>,
+    /// Bits of made-up weights: 4, 8, or 16 for bf16
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) bits: u32,
+    /// Made-up weights that share a scale: 32, 64 or 128
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) group: u32,
+    #[command(flatten)]
+    pub(crate) running: Running,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub(crate) prompt: usize,
+    /// Tokens to decode
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub(crate) r#gen: usize,
+    /// Position at which decoding begins; keys and values before it are not computed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) ctx: usize,
+    /// Times that each is measured, after once for warming up
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Record each decoded token anew instead of replaying
+    #[arg(long)]
+    pub(crate) eager: bool,
+    /// Tokens of one submission when replaying
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) tokens_per_submission: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

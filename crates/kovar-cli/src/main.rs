@@ -1,6 +1,7 @@
 //! The `kovar` command.
 
 mod arguments;
+mod bench;
 mod devices;
 mod error;
 mod eval;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Devices => devices::run(),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match result {

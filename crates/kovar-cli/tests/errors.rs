@@ -140,3 +140,32 @@ fn the_decode_step_is_proved_and_drawn() {
         assert!(fs::metadata(out).unwrap().len() > 1000);
     }
 }
+
+#[test]
+fn a_model_is_measured() {
+    let model = shipped();
+    let sizes = ["--device", "cpu", "--prompt", "4", "--gen", "9", "--ctx", "20", "--rounds", "2", "--json"];
+    for more in [&[][..], &["--eager"]] {
+        let output = kovar(&[&["bench", "--model", model.to_str().unwrap()], &sizes[..], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let decode = &report["decode"];
+        assert_eq!((&report["prompt"]["tokens_per_s"]["rounds"], &decode["context"]), (&2.into(), &20.into()));
+        for speed in [&report["prompt"], decode] {
+            let [min, median, max] = ["min", "median", "max"].map(|name| speed["tokens_per_s"][name].as_f64().unwrap());
+            assert!(0.0 < min && min <= median && median <= max, "{report}");
+        }
+        let barriers = |name: &str| decode[name]["barriers"].as_u64().unwrap();
+        assert!(barriers("fused_and_reordered") < barriers("recorded"), "{report}");
+        assert!(decode["weight_bytes"].as_u64().unwrap() > 7 << 20, "{report}");
+    }
+}
+
+#[test]
+fn a_measurement_needs_weights() {
+    let neither = kovar(&["bench", "--device", "cpu"]);
+    assert_eq!(neither.status.code(), Some(2));
+    let unknown = kovar(&["bench", "--synthetic", "gpt-9", "--device", "cpu"]);
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("qwen3-0.6b"));
+    says(&kovar(&["bench", "--synthetic", "qwen3-0.6b", "--bits", "5", "--device", "cpu"]), &["5 bits"]);
+}

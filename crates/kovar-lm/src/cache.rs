@@ -46,6 +46,12 @@ impl Cache {
         self.limit
     }
 
+    /// Bytes of keys and values of one position, over all layers.
+    pub(crate) fn position_bytes(&self) -> u64 {
+        let each = |layer: &LayerCache| (layer.keys.byte_len() + layer.values.byte_len()) / self.capacity as u64;
+        self.layers.iter().map(each).sum()
+    }
+
     /// Refuses a number of positions over the limit.
     pub(crate) fn check(&self, wanted: usize) -> Result<()> {
         if wanted > self.limit { Err(LmError::ContextFull { wanted, limit: self.limit }) } else { Ok(()) }

@@ -35,6 +35,16 @@ impl AsRef<[u8]> for Bytes {
     }
 }
 
+/// Where the weights of a model come from.
+pub(crate) trait Weights {
+    /// A vector of floats of this length.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Buffer>;
+    /// The matrix of a linear layer, [n, k].
+    fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix>;
+    /// The table of an embedding, [n, k].
+    fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix>;
+}
+
 /// Puts tensors on a device and counts.
 pub(crate) struct Loader<'a> {
     pub(crate) device: &'a Device,
@@ -47,31 +57,6 @@ impl<'a> Loader<'a> {
     pub(crate) fn new(device: &'a Device, dir: &'a ModelDir, progress: &'a mut dyn FnMut(LoadProgress)) -> Loader<'a> {
         let counts = LoadProgress { total: dir.total_bytes(), ..LoadProgress::default() };
         Loader { device, dir, counts, progress }
-    }
-
-    /// A vector of floats of this length.
-    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Buffer> {
-        let tensor = self.dir.vector(name, len)?;
-        self.put(&tensor)
-    }
-
-    /// The matrix of a linear layer, [n, k].
-    pub(crate) fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {
-        let weights = self.dir.linear(path)?.with_shape(n, k)?;
-        if weights.bias().is_some() {
-            return Err(LmError::Unsupported {
-                dir: self.dir.path().into(),
-                what: format!("the bias {path}.bias"),
-                instead: "use a model without biases in its linear layers",
-            });
-        }
-        self.matrix(path, &weights)
-    }
-
-    /// The table of an embedding, [n, k].
-    pub(crate) fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {
-        let weights = self.dir.embedding(path)?.with_shape(n, k)?;
-        self.matrix(path, &weights)
     }
 
     fn matrix(&mut self, path: &str, weights: &LinearWeights) -> Result<Matrix> {
@@ -103,5 +88,29 @@ impl<'a> Loader<'a> {
         *count += tensor.byte_len() as u64;
         (self.progress)(self.counts);
         Ok(buffer)
+    }
+}
+
+impl Weights for Loader<'_> {
+    fn vector(&mut self, name: &str, len: usize) -> Result<Buffer> {
+        let tensor = self.dir.vector(name, len)?;
+        self.put(&tensor)
+    }
+
+    fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {
+        let weights = self.dir.linear(path)?.with_shape(n, k)?;
+        if weights.bias().is_some() {
+            return Err(LmError::Unsupported {
+                dir: self.dir.path().into(),
+                what: format!("the bias {path}.bias"),
+                instead: "use a model without biases in its linear layers",
+            });
+        }
+        self.matrix(path, &weights)
+    }
+
+    fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {
+        let weights = self.dir.embedding(path)?.with_shape(n, k)?;
+        self.matrix(path, &weights)
     }
 }

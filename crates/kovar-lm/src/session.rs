@@ -50,6 +50,22 @@ impl Default for SessionOptions {
     }
 }
 
+/// Bytes that the step of one token has to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepBytes {
+    /// Weights: every matrix once.
+    pub weights: u64,
+    /// Keys and values of the positions before, and of its own.
+    pub cache: u64,
+}
+
+impl StepBytes {
+    /// Both.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache
+    }
+}
+
 /// What is wanted of a step's last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
@@ -304,6 +320,24 @@ impl Session {
     /// Goes back to a shorter text: what came after `position` is forgotten. Going forward is not possible.
     pub fn truncate(&mut self, position: usize) {
         self.position = self.position.min(position);
+    }
+
+    /// Goes on by so many positions without computing them, to measure at a context: their keys and values are zero, or
+    /// what an earlier text left there.
+    ///
+    /// # Errors
+    /// [`LmError::ContextFull`], device errors.
+    pub fn skip(&mut self, tokens: usize) -> Result<()> {
+        self.cache.check(self.position.saturating_add(tokens))?;
+        self.make_room(tokens)?;
+        self.position += tokens;
+        Ok(())
+    }
+
+    /// What the step of a token at this position has to read.
+    pub fn step_bytes(&self, position: usize) -> StepBytes {
+        let cache = self.cache.position_bytes() * (position as u64 + 1);
+        StepBytes { weights: self.model.weight_bytes(), cache }
     }
 
     /// The captured step of one token as it decodes: for inspection, its barriers proved and explained.

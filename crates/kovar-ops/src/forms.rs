@@ -26,6 +26,7 @@ pub fn all_kernels() -> Vec<KernelForm> {
         crate::linear::kernels(),
         crate::norm::kernels(),
         crate::norm_rotary::kernels(),
+        crate::random::kernels(),
         crate::rotary::kernels(),
         crate::step::kernels(),
     ]

@@ -2,7 +2,7 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kovar_hal::{
     BufferDesc, CommandBuffer, DeviceInfo, HalError, MemoryKind, RawBuffer, RawEvent, RecorderDesc, SubmitDesc, Timing,
@@ -87,8 +87,12 @@ impl Core {
             return Ok(true);
         }
         self.counters.waits.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         // SAFETY: as above.
-        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) }.map_err(|e| self.blame(e))?;
+        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) };
+        let waited = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.wait_ns.fetch_add(waited, Ordering::Relaxed);
+        let there = there.map_err(|e| self.blame(e))?;
         if there {
             self.reached.fetch_max(value, Ordering::AcqRel);
         }

@@ -18,6 +18,7 @@ mod kernel;
 mod options;
 mod poison;
 mod pool;
+pub mod profile;
 mod stats;
 
 pub use buffer::{Buffer, Shape};

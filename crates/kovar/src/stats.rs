@@ -51,6 +51,8 @@ stats! {
     submissions,
     /// Times the host waited for the device.
     waits,
+    /// Nanoseconds of those waits. A CPU device counts them as waits too, though the waiting thread helps.
+    wait_ns,
     /// Bytes the host wrote to buffers.
     bytes_uploaded,
     /// Bytes the host read from buffers.

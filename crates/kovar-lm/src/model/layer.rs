@@ -3,7 +3,7 @@
 use kovar::Buffer;
 use kovar_ops::Matrix;
 
-use crate::load::Loader;
+use crate::load::Weights;
 use crate::{Architecture, Config, Result};
 
 /// Norms of the query and key heads, f32, f16 or bf16 [head_dim].
@@ -26,7 +26,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn load(loader: &mut Loader<'_>, config: &Config, index: usize) -> Result<Layer> {
+    pub(super) fn load(loader: &mut dyn Weights, config: &Config, index: usize) -> Result<Layer> {
         let name = |rest: &str| format!("model.layers.{index}.{rest}");
         let (hidden, intermediate) = (config.hidden, config.intermediate);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
@@ -49,5 +49,11 @@ impl Layer {
             up: loader.linear(&name("mlp.up_proj"), intermediate, hidden)?,
             down: loader.linear(&name("mlp.down_proj"), hidden, intermediate)?,
         })
+    }
+
+    /// Bytes that a product of each matrix with one vector reads.
+    pub(super) fn byte_len(&self) -> u64 {
+        let Layer { queries, keys, values, output, gate, up, down, .. } = self;
+        [queries, keys, values, output, gate, up, down].into_iter().map(Matrix::byte_len).sum()
     }
 }

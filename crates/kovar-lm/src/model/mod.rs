@@ -10,9 +10,10 @@ use kovar::{Buffer, Device};
 use kovar_ops::Matrix;
 use kovar_weights::ModelDir;
 
-use crate::load::{LoadProgress, Loader};
+use crate::load::{LoadProgress, Loader, Weights};
 use crate::rope::inverse_frequencies;
-use crate::{Config, Result, Tokenizer};
+use crate::synthetic::Synthesizer;
+use crate::{Config, Result, SyntheticWeights, Tokenizer};
 pub(crate) use forward::Pass;
 use layer::Layer;
 
@@ -46,23 +47,50 @@ impl Model {
         let dir = ModelDir::open(path)?;
         let config = Config::from_json(dir.path(), dir.config())?;
         let mut loader = Loader::new(device, &dir, &mut progress);
+        let tied = config.tied.unwrap_or(!dir.contains("lm_head.weight"));
+        let mut model = Model::of(device, dir.path(), config, tied, &mut loader)?;
+        model.loaded = loader.counts;
+        Ok(model)
+    }
+
+    /// A model of this shape with made-up weights, made on the device: to measure with, where no file is at hand. It has no
+    /// tokenizer, and computes finite numbers that mean nothing.
+    ///
+    /// ```
+    /// use kovar::{Backend, Device, DeviceOptions};
+    /// use kovar_lm::{Config, Model, SyntheticWeights, shape};
+    ///
+    /// let device = Device::open(&DeviceOptions::of(Backend::Cpu))?;
+    /// let config = Config { layers: 1, vocab: 512, ..shape("qwen3-0.6b").ok_or("no such shape")? };
+    /// let model = Model::synthetic(&device, &config, &SyntheticWeights::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Forms and sizes that the kernels or the device do not take; device errors.
+    pub fn synthetic(device: &Device, config: &Config, weights: &SyntheticWeights) -> Result<Model> {
+        let mut maker = Synthesizer::new(device, *weights)?;
+        let tied = config.tied.unwrap_or(true);
+        let model = Model::of(device, Path::new("synthetic"), config.clone(), tied, &mut maker)?;
+        maker.finish()?;
+        Ok(model)
+    }
+
+    fn of(device: &Device, path: &Path, config: Config, tied: bool, loader: &mut dyn Weights) -> Result<Model> {
         let embedding = loader.embedding("model.embed_tokens", config.vocab, config.hidden)?;
-        let layers = (0..config.layers).map(|i| Layer::load(&mut loader, &config, i)).collect::<Result<_>>()?;
+        let layers = (0..config.layers).map(|i| Layer::load(loader, &config, i)).collect::<Result<_>>()?;
         let norm = loader.vector("model.norm.weight", config.hidden)?;
-        let head = match config.tied.unwrap_or(!dir.contains("lm_head.weight")) {
-            true => None,
-            false => Some(loader.linear("lm_head", config.vocab, config.hidden)?),
-        };
+        let head = if tied { None } else { Some(loader.linear("lm_head", config.vocab, config.hidden)?) };
         let frequencies = inverse_frequencies(&config);
         Ok(Model {
             device: device.clone(),
-            path: dir.path().into(),
+            path: path.into(),
             embedding,
             layers,
             norm,
             head,
             frequencies: device.upload(&frequencies, &[frequencies.len()])?,
-            loaded: loader.counts,
+            loaded: LoadProgress::default(),
             config,
             tokenizer: OnceLock::new(),
         })
@@ -73,7 +101,12 @@ impl Model {
         &self.device
     }
 
-    /// The folder that it was loaded from.
+    /// Bytes of weights that the step of one token reads: every matrix once.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        self.layers.iter().map(Layer::byte_len).sum::<u64>() + self.head().byte_len()
+    }
+
+    /// The folder that it was loaded from; `synthetic` for one with made-up weights.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -12,4 +12,5 @@ mod harness;
 mod matrices;
 mod norm;
 mod order;
+mod random;
 mod rotary;

@@ -1,0 +1,193 @@
+//! Speed of a model, measured through the same session that generates text.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kovar::profile::Summary;
+use kovar::{Device, Graph, Stats};
+use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions, SyntheticWeights, shape};
+use serde_json::{Value, json};
+
+use crate::arguments::Bench;
+use crate::error::{Failure, Result};
+use crate::report::{mebibytes, peak_memory};
+use crate::setup;
+
+/// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
+const OTHER_WAY: usize = 32;
+
+pub(crate) fn run(arguments: &Bench) -> Result<()> {
+    let device = arguments.running.open()?;
+    let model = Arc::new(arguments.load(&device)?);
+    let replay = Decode::Replay { tokens: arguments.tokens_per_submission };
+    let (way, other) = if arguments.eager { (Decode::Eager, replay) } else { (replay, Decode::Eager) };
+    let mut session = arguments.session(&model, way)?;
+    let prompt = arguments.prompt_speed(&mut session)?;
+    let decode = arguments.decode_speed(&mut session, arguments.r#gen, arguments.rounds)?;
+    let graphs = [session.plain_decode_graph()?, session.decode_graph()?];
+    let bytes = session.step_bytes(arguments.ctx + arguments.r#gen / 2);
+    drop(session);
+    let other = arguments.decode_speed(&mut arguments.session(&model, other)?, arguments.r#gen.min(OTHER_WAY), 1)?;
+    let (replayed, eager) = if arguments.eager { (&other, &decode) } else { (&decode, &other) };
+    let report = json!({
+        "device": device.info().name,
+        "backend": device.info().backend.to_string(),
+        "model": arguments.name(),
+        "prompt": { "tokens": arguments.prompt, "tokens_per_s": spread(&prompt) },
+        "decode": {
+            "way": if arguments.eager { "eager" } else { "replayed" },
+            "tokens": arguments.r#gen,
+            "context": arguments.ctx,
+            "tokens_per_s": spread(&decode.speed),
+            "bytes_per_token": bytes.total(),
+            "weight_bytes": bytes.weights,
+            "cache_bytes": bytes.cache,
+            "bytes_per_s": bytes.total() as f64 * decode.speed.median(),
+            "host_us_per_token": { "replayed": replayed.host, "eager": eager.host },
+            "recorded": graph(&graphs[0]),
+            "fused_and_reordered": graph(&graphs[1]),
+        },
+        "memory": { "process_peak_bytes": peak_memory(), "device_allocated_bytes": device.stats().bytes_allocated },
+    });
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{report}")?;
+    } else {
+        out.write_all(text(&report).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Speed of decoding.
+struct Decoded {
+    /// Tokens a second, one value a round.
+    speed: Summary,
+    /// Microseconds a token in which the host did not wait for the device.
+    host: f64,
+}
+
+impl Bench {
+    fn load(&self, device: &Device) -> Result<Model> {
+        match (&self.model, self.synthetic.as_deref().and_then(shape)) {
+            (Some(folder), _) => setup::load(device, folder),
+            (None, Some(config)) => {
+                let weights = SyntheticWeights { bits: self.bits, group: self.group, seed: 0 };
+                Ok(Model::synthetic(device, &config, &weights)?)
+            }
+            (None, None) => Err(Failure::new("give --model or --synthetic")),
+        }
+    }
+
+    fn name(&self) -> String {
+        match (&self.model, &self.synthetic) {
+            (Some(folder), _) => folder.display().to_string(),
+            (None, shape) => {
+                let shape = shape.as_deref().unwrap_or_default();
+                format!("{shape}, made-up weights, {} bits in groups of {}", self.bits, self.group)
+            }
+        }
+    }
+
+    fn session(&self, model: &Arc<Model>, decode: Decode) -> Result<Session> {
+        let options = SessionOptions { precision: self.running.precision(), decode, ..SessionOptions::default() };
+        Ok(Session::new(model.clone(), &options)?)
+    }
+
+    /// Tokens a second of the prompt, one value a round.
+    fn prompt_speed(&self, session: &mut Session) -> Result<Summary> {
+        let vocab = session.model().config().vocab;
+        let tokens: Vec<u32> = (0..self.prompt).map(|i| (i * 7919 % vocab) as u32).collect();
+        let mut sampler = Sampler::new(Sampling::default())?;
+        let mut rounds = Vec::with_capacity(self.rounds);
+        for _ in 0..=self.rounds {
+            session.clear();
+            let begun = Instant::now();
+            session.next_token(&tokens, &mut sampler)?;
+            rounds.push(self.prompt as f64 / begun.elapsed().as_secs_f64());
+        }
+        warmed(rounds)
+    }
+
+    fn decode_speed(&self, session: &mut Session, tokens: usize, rounds: usize) -> Result<Decoded> {
+        let device = session.model().device().clone();
+        let (mut speed, mut host) = (Vec::new(), Vec::new());
+        for _ in 0..=rounds {
+            session.clear();
+            // Room for all at once: a cache that grows in between captures the step anew.
+            session.skip(self.ctx + tokens)?;
+            session.truncate(self.ctx);
+            let before: Stats = device.stats();
+            let begun = Instant::now();
+            let (mut done, mut token) = (0, 1);
+            while done < tokens {
+                let chosen = session.likeliest(token, tokens - done)?;
+                done += chosen.len();
+                token = chosen.last().copied().unwrap_or(token);
+            }
+            let time = begun.elapsed().as_secs_f64();
+            let waited = (device.stats() - before).wait_ns as f64 / 1e9;
+            speed.push(tokens as f64 / time);
+            host.push((time - waited) * 1e6 / tokens as f64);
+        }
+        Ok(Decoded { speed: warmed(speed)?, host: warmed(host)?.median() })
+    }
+}
+
+/// Without the first round, which compiles and captures.
+fn warmed(rounds: Vec<f64>) -> Result<Summary> {
+    Summary::of(rounds.into_iter().skip(1)).ok_or_else(|| Failure::new("nothing was measured"))
+}
+
+fn spread(summary: &Summary) -> Value {
+    json!({ "median": summary.median(), "min": summary.min(), "max": summary.max(), "rounds": summary.count() })
+}
+
+fn graph(graph: &Graph) -> Value {
+    let groups = graph.schedule().groups.len();
+    json!({ "commands": graph.len(), "groups": groups, "barriers": groups.saturating_sub(1) })
+}
+
+/// The report for people.
+fn text(report: &Value) -> String {
+    let number = |value: &Value| value.as_f64().map_or("unknown".into(), |number| format!("{number:.1}"));
+    let speed = |part: &Value| {
+        let speed = &part["tokens_per_s"];
+        let [median, min, max, rounds] = ["median", "min", "max", "rounds"].map(|name| &speed[name]);
+        format!("{} tokens/s ({} to {} in {rounds} rounds)", number(median), number(min), number(max))
+    };
+    let count = |graph: &Value| {
+        format!("{} commands, {} groups, {} barriers", graph["commands"], graph["groups"], graph["barriers"])
+    };
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let size = |value: &Value| value.as_u64().map_or("unknown".into(), mebibytes);
+    let (prompt, decode, memory) = (&report["prompt"], &report["decode"], &report["memory"]);
+    let host = &decode["host_us_per_token"];
+    let rate = decode["bytes_per_s"].as_f64().unwrap_or(f64::NAN) / 1e9;
+    [
+        format!("{} on {} ({})", word(&report["model"]), word(&report["device"]), word(&report["backend"])),
+        format!("prompt of {} tokens: {}", prompt["tokens"], speed(prompt)),
+        format!(
+            "decode of {} tokens at {}, {}: {}",
+            decode["tokens"],
+            decode["context"],
+            word(&decode["way"]),
+            speed(decode)
+        ),
+        format!(
+            "each token reads {} of weights and {} of cache: {rate:.1} GB/s",
+            size(&decode["weight_bytes"]),
+            size(&decode["cache_bytes"])
+        ),
+        format!("each token as recorded: {}", count(&decode["recorded"])),
+        format!("each token fused and reordered: {}", count(&decode["fused_and_reordered"])),
+        format!("host busy a token: {} µs replayed, {} µs eager", number(&host["replayed"]), number(&host["eager"])),
+        format!(
+            "memory: {} at most in this process, {} allocated from the device in all",
+            size(&memory["process_peak_bytes"]),
+            size(&memory["device_allocated_bytes"])
+        ),
+    ]
+    .map(|line| line + "\n")
+    .concat()
+}

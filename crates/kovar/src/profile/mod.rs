@@ -1,0 +1,5 @@
+//! Measured times, summed up.
+
+mod summary;
+
+pub use summary::Summary;
