@@ -45,7 +45,7 @@ pub(crate) struct Running {
     /// Keep activations in 32-bit floats in every product: the default, and what gives the same tokens on every device
     #[arg(long, conflicts_with = "fast")]
     pub(crate) exact: bool,
-    /// Let products with quantised weights round activations to 8 bits where that is faster: on the CPU
+    /// Let products with quantised weights round activations to 8 bits, which is faster
     #[arg(long)]
     pub(crate) fast: bool,
     /// Threads of the CPU device [default: one a core]

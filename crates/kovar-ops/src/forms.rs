@@ -24,6 +24,7 @@ pub fn all_kernels() -> Vec<KernelForm> {
         crate::elementwise::kernels(),
         crate::embedding::kernels(),
         crate::linear::kernels(),
+        crate::linear::fast::kernels(),
         crate::norm::kernels(),
         crate::norm_rotary::kernels(),
         crate::random::kernels(),

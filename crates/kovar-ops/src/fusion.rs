@@ -2,15 +2,110 @@
 
 use kovar::{Device, Flow, Match, OpKind, Place, Replacement, Result, Rule};
 
+use crate::linear::fast::{self, FastParams, Geometry, PLAIN, Shape, Stored, Work};
 use crate::{add_norm, cache, norm, norm_rotary, rotary};
 
 /// The rules, in the order in which they are to be applied: longer patterns before those that they contain.
 pub fn fusion_rules() -> &'static [Rule] {
-    &[KEYS_TO_CACHE, HEADS, ADD_NORM]
+    &[NORM_GATED, NORM_THREE, NORM_PRODUCT, PRODUCT_ADD, KEYS_TO_CACHE, HEADS, ADD_NORM]
 }
 
 const fn flow(from: (usize, usize), to: (usize, usize)) -> Flow {
     Flow { from, to }
+}
+
+/// Norm, both products of a gated feed-forward, and its activation.
+const NORM_GATED: Rule = Rule {
+    name: "norm + gate and up + activation",
+    commands: &["rms_norm", PLAIN, PLAIN, "silu_mul"],
+    flows: &[flow((0, 2), (1, 0)), flow((0, 2), (2, 0)), flow((1, 1), (3, 0)), flow((2, 1), (3, 1))],
+    build: |device, found| {
+        let y = found.commands.get(3).and_then(|silu| silu.slot(2));
+        product(device, found, Shape::Gated, y)
+    },
+};
+
+/// Norm and three products with it: queries, keys, values.
+const NORM_THREE: Rule = Rule {
+    name: "norm + three products",
+    commands: &["rms_norm", PLAIN, PLAIN, PLAIN],
+    flows: &[flow((0, 2), (1, 0)), flow((0, 2), (2, 0)), flow((0, 2), (3, 0))],
+    build: |device, found| {
+        let y = found.commands.get(1).and_then(|product| product.slot(1));
+        product(device, found, Shape::Three, y)
+    },
+};
+
+/// Norm and the product with it.
+const NORM_PRODUCT: Rule = Rule {
+    name: "norm + product",
+    commands: &["rms_norm", PLAIN],
+    flows: &[flow((0, 2), (1, 0))],
+    build: |device, found| {
+        let y = found.commands.get(1).and_then(|product| product.slot(1));
+        product(device, found, Shape::Norm, y)
+    },
+};
+
+/// Product and its addition to the stream.
+const PRODUCT_ADD: Rule = Rule {
+    name: "product + add",
+    commands: &[PLAIN, "add"],
+    flows: &[flow((0, 1), (1, 1))],
+    build: |device, found| {
+        let y = found.commands.get(1).and_then(|add| add.slot(2));
+        product(device, found, Shape::Add, y)
+    },
+};
+
+/// What surrounds products of rounded rows becomes one command with them, if the matrices are stored alike. On the CPU
+/// each task would do again what stands before the product, so that this costs more than it saves.
+fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -> Result<Option<Replacement>> {
+    if device.info().backend == kovar::Backend::Cpu {
+        return Ok(None);
+    }
+    let products: Vec<_> = found.commands.iter().filter(|command| command.kernel().name() == PLAIN).collect();
+    let Some(sizes) = products.iter().map(|p| p.constants::<FastParams>()).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let stored = |product: &kovar::Matched<'_>| {
+        let constant = |name| product.kernel().constant(name);
+        Some(Stored { bits: constant("BITS")?, group: constant("GROUP")?, stype: constant("STYPE")? })
+    };
+    let (Some(first), Some(size)) = (products.first(), sizes.first()) else { return Ok(None) };
+    let n = |at: usize| sizes.get(at).map_or(0, |size| size.n);
+    let alike = products.iter().all(|product| stored(product) == stored(first));
+    let (Some(stored), Some(head), true) = (stored(first), found.commands.first(), alike) else { return Ok(None) };
+    let mut params = FastParams { n1: n(1), n2: n(2), ..*size };
+    let mut slots = vec![if shape == Shape::Add { first.slot(0) } else { head.slot(0) }, y];
+    slots.extend(products.iter().flat_map(|product| [2, 3, 4].map(|slot| product.slot(slot))));
+    let mut dtype = None;
+    if shape == Shape::Add {
+        slots.push(found.commands.get(1).and_then(|add| add.slot(0)));
+    } else {
+        let Some(norm) = head.constants::<norm::Constants>() else { return Ok(None) };
+        if norm.width != params.k || norm.rows != params.m || (shape == Shape::Gated && params.n != params.n1) {
+            return Ok(None);
+        }
+        params.eps = norm.eps;
+        dtype = head.kernel().constant("DTYPE");
+        if shape == Shape::Three {
+            slots.extend(products.iter().skip(1).map(|product| product.slot(1)));
+        }
+        slots.push(head.slot(1));
+    }
+    let Some(slots) = slots.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
+    let together = if shape == Shape::Gated { 2 } else { 1 };
+    let geometry = Geometry::new(device, Work { rows: params.n + params.n1 + params.n2, together });
+    let form = fast::form(stored, params.k, geometry, dtype);
+    Ok(Some(Replacement {
+        kernel: device.kernel(fast::source(shape), &form)?,
+        slots,
+        constants: bytemuck::bytes_of(&params).to_vec(),
+        groups: [geometry.groups, 1, params.m],
+        label: shape.label().into(),
+        kind: OpKind::MatVec,
+    }))
 }
 
 /// Residual addition and the norm of its sum; the sum stays.

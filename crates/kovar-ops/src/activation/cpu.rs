@@ -16,10 +16,11 @@ pub(super) fn silu_mul(_: Specialization<'_>) -> Result<Arc<dyn CpuKernel>, Stri
     Ok(Arc::new(SiluMul(Level::best())))
 }
 
-struct Chunk<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
-    y: &'a mut [f32],
+/// Elements of a gated activation.
+pub(crate) struct Chunk<'a> {
+    pub(crate) gate: &'a [f32],
+    pub(crate) up: &'a [f32],
+    pub(crate) y: &'a mut [f32],
 }
 
 impl Job for Chunk<'_> {

@@ -1,6 +1,6 @@
 //! Activation functions.
 
-mod cpu;
+pub(crate) mod cpu;
 
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Result};
 

@@ -2,12 +2,14 @@
 
 mod coop;
 mod cpu;
+pub(crate) mod fast;
 mod sources;
 pub(crate) mod weights;
 
 use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
 use crate::{AffineMatrix, DenseMatrix, KernelForm, Matrix, Precision};
+pub use fast::{Normed, add_linear, gated_linear, norm_linear};
 use sources::{SOURCES, Sources};
 pub(crate) use sources::{affine_forms, dense_forms};
 
@@ -39,9 +41,9 @@ pub(crate) struct Params {
 /// Multiplies rows with a weight matrix: `y = x Wᵀ`, with `x` f32 [m, k], the matrix [n, k] and `y` f32 [m, n].
 ///
 /// The axes of `x` and `y` may be cut otherwise (heads, say): their lengths count. Codes of a quantised matrix are
-/// widened to f32 in the kernel; sums are f32. With [`Precision::Fast`] the CPU rounds `x` to 8 bits in blocks of 32
-/// before products with a quantised matrix, and a GPU with cooperative matrices of f16 rounds both factors to f16 where
-/// `x` has 16 rows or more: elements of `x` beyond 65504 are then infinite. Sums stay f32.
+/// widened to f32 in the kernel; sums are f32. With [`Precision::Fast`], before products with a quantised matrix, `x` is
+/// rounded to 8 bits in blocks of 32: on the CPU always, on GPUs for up to 4 rows. A GPU with cooperative matrices of f16
+/// then rounds both factors to f16 where `x` has 16 rows or more: elements of `x` beyond 65504 are infinite. Sums stay f32.
 ///
 /// # Errors
 /// [`Error::Op`] naming the argument whose type or length does not fit; errors of the encoder.
@@ -73,6 +75,11 @@ pub fn linear(
 /// Every kernel of this module, with the constants of each form: for checks of the translated code.
 pub(crate) fn kernels() -> Vec<KernelForm> {
     sources::all()
+}
+
+/// Rows of `x` that the kernels of one or few rows take.
+fn small_enough() -> u32 {
+    FEW
 }
 
 fn wrong(message: String) -> Error {
@@ -142,7 +149,12 @@ impl Product<'_> {
         let few = self.params.m <= if cpu { 1 } else { FEW };
         match matrix {
             Matrix::Dense(w) => self.dense(encoder, w, few),
-            Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w, few),
+            Matrix::Affine(w)
+                if self.precision == Precision::Fast && few && fast::fits(encoder.device(), self.params.k) =>
+            {
+                self.rounded(encoder, w)
+            }
+            Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w),
             Matrix::Affine(w) => {
                 if self.precision == Precision::Fast
                     && let Some(tiled) = self.tiled(encoder)
@@ -160,11 +172,20 @@ impl Product<'_> {
         coop::choose(self.sources, encoder.device().info(), self.params.m, self.y.byte_offset())
     }
 
-    /// With x rounded to 8 bits: one row within the kernel, many before it.
-    fn affine_fast(&self, encoder: &mut CommandEncoder, w: &AffineMatrix, few: bool) -> Result<()> {
-        if few {
-            return self.affine(encoder, w, &self.sources.affine_vec_fast, self.x, self.grid(few));
-        }
+    /// With x rounded to 8 bits in the kernel.
+    fn rounded(&self, encoder: &mut CommandEncoder, w: &AffineMatrix) -> Result<()> {
+        let Params { m, n, k } = self.params;
+        let geometry = fast::Geometry::new(encoder.device(), fast::Work { rows: n, together: 1 });
+        let form = fast::form(fast::Stored::of(w), k, geometry, None);
+        let kernel = encoder.device().kernel(self.sources.fast.of(fast::Shape::Plain), &form)?;
+        let params = fast::FastParams::plain(self.params);
+        let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).constants(&params);
+        let dispatch = dispatch.bind(2, w.codes()).bind(3, w.scales()).bind(4, w.biases());
+        encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec))
+    }
+
+    /// With x rounded to 8 bits before the product.
+    fn affine_fast(&self, encoder: &mut CommandEncoder, w: &AffineMatrix) -> Result<()> {
         let Params { m, n, k } = self.params;
         let words = record_words(k as usize, w.group() as usize);
         let records = encoder.device().scratch(DType::U32, &[m as usize, words])?;

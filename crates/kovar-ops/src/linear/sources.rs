@@ -2,7 +2,7 @@
 
 use kovar::KernelSource;
 
-use super::cpu;
+use super::{cpu, fast};
 use crate::KernelForm;
 
 /// The kernels of the products.
@@ -14,8 +14,8 @@ pub(super) struct Sources {
     pub(super) affine_mat_coop16: KernelSource,
     pub(super) dense_vec: KernelSource,
     pub(super) dense_mat: KernelSource,
-    /// As `affine_vec`; on the CPU it rounds x to 8 bits.
-    pub(super) affine_vec_fast: KernelSource,
+    /// One or few rows that the kernel rounds itself.
+    pub(super) fast: fast::Sources,
     /// Takes what `round` makes.
     pub(super) affine_mat_fast: KernelSource,
     pub(super) round: KernelSource,
@@ -35,8 +35,7 @@ impl Sources {
             affine_mat_coop16: source!("affine_mat_coop16", "coop16.wgsl", "affine.wgsl", "mat_coop.wgsl"),
             dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
             dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
-            affine_vec_fast: source!("affine_vec_fast", "affine.wgsl", "affine_vec.wgsl")
-                .with_cpu(cpu::affine_vec_fast::<LEVEL>),
+            fast: fast::Sources::new::<LEVEL>(),
             affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
                 .with_cpu(cpu::affine_mat_fast::<LEVEL>),
             round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
@@ -49,15 +48,7 @@ pub(super) static SOURCES: Sources = Sources::new::<0>();
 /// Each kernel with the constants of each of its forms.
 pub(super) fn all() -> Vec<KernelForm> {
     let s = &SOURCES;
-    let affine = [
-        &s.affine_vec,
-        &s.affine_mat,
-        &s.affine_mat_coop8,
-        &s.affine_mat_coop16,
-        // The WGSL of `affine_vec_fast` is that of `affine_vec`.
-        &s.affine_vec_fast,
-        &s.affine_mat_fast,
-    ];
+    let affine = [&s.affine_vec, &s.affine_mat, &s.affine_mat_coop8, &s.affine_mat_coop16, &s.affine_mat_fast];
     let mut all = Vec::new();
     for source in affine {
         all.extend(affine_forms().into_iter().map(|constants| KernelForm { source, constants }));

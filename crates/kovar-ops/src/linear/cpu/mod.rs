@@ -51,6 +51,9 @@ macro_rules! for_float {
     };
 }
 
+// Below the macro that it uses.
+pub(super) mod fast;
+
 type Made = Result<Arc<dyn CpuKernel>, String>;
 
 /// The instructions to use: the best are 0.
@@ -60,12 +63,7 @@ fn level<const LEVEL: usize>() -> Result<Level, String> {
 
 pub(super) fn affine_vec<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
     let (level, form) = (level::<LEVEL>()?, Affine::new(constants)?);
-    for_float!(form.float, T => AffineVec::<T> { level, form, fast: false, stored: PhantomData })
-}
-
-pub(super) fn affine_vec_fast<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
-    let (level, form) = (level::<LEVEL>()?, Affine::new(constants)?);
-    for_float!(form.float, T => AffineVec::<T> { level, form, fast: true, stored: PhantomData })
+    for_float!(form.float, T => AffineVec::<T> { level, form, stored: PhantomData })
 }
 
 pub(super) fn affine_mat<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
@@ -97,7 +95,6 @@ pub(super) fn dense_mat<const LEVEL: usize>(constants: Specialization<'_>) -> Ma
 struct AffineVec<T> {
     level: Level,
     form: Affine,
-    fast: bool,
     stored: PhantomData<T>,
 }
 
@@ -188,15 +185,9 @@ impl<T: Stored> CpuKernel for AffineVec<T> {
             let rows = &rows_of::<T>(dispatch, shape, range.clone());
             // SAFETY: these elements of row i belong to the tasks that are run here.
             let y = unsafe { dispatch.slice_mut::<f32>(1, i * shape.n + range.start..i * shape.n + range.end) };
-            if self.fast {
-                let mut rounded = round::Rounded::default();
-                self.level.run(round::RoundVec { shape, x, to: &mut rounded });
-                self.level.run(FastVec { rows, range, x: &rounded, y });
-            } else {
-                let mut spread = vec::Spread::default();
-                self.level.run(SpreadVec { shape, x, to: &mut spread });
-                self.level.run(ExactVec { rows, range, x: &spread, y });
-            }
+            let mut spread = vec::Spread::default();
+            self.level.run(SpreadVec { shape, x, to: &mut spread });
+            self.level.run(ExactVec { rows, range, x: &spread, y });
         });
     }
 }

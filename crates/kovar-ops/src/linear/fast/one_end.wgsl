@@ -1,0 +1,6 @@
+fn finish(row_of_x: u32, group: u32, r: u32, total: vec4<f32>) {
+    let row = group * ROWS + r;
+    if (r < ROWS && row < p.n) {
+        y[row_of_x * p.n + row] = total[r];
+    }
+}
