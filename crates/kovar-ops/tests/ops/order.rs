@@ -1,10 +1,18 @@
 //! The same bytes, however many threads there are and in whatever order they take the tasks.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use kovar::{Buffer, DType, Device};
-use kovar_ops::{activation, argmax, attention, cache, cast, elementwise, norm, rotary};
+use kovar_ops::linear::{Normed, add_linear, gated_linear, norm_linear};
+use kovar_ops::norm_rotary::{HeadTurn, norm_rotary};
+use kovar_ops::{
+    AffineMatrix, Matrix, Precision, activation, add_norm, all_kernels, argmax, attention, cache, cast, elementwise,
+    embedding, linear, norm, random, rotary, step,
+};
 
 use crate::harness::{orders, run};
-use crate::matrices::Random;
+use crate::matrices::{Random, Sample, cpu};
 
 struct Inputs<'a> {
     device: &'a Device,
@@ -27,12 +35,21 @@ fn bytes(buffer: &Buffer) -> Vec<u8> {
     buffer.reinterpret(DType::U8, &[n]).unwrap().read::<u8>().unwrap()
 }
 
-/// One call of each op on inputs large enough for many tasks.
-fn results(device: &Device, rows: usize) -> Vec<(&'static str, Vec<u8>)> {
+type Results = Vec<(&'static str, Vec<u8>)>;
+
+/// Calls of every op on inputs large enough for many tasks.
+fn results(device: &Device, rows: usize) -> Results {
     let mut inputs = Inputs { device, random: Random(99) };
     let mut results = Vec::new();
-    let position = device.upload(&[37u32], &[1]).unwrap();
+    rows_alone(&mut inputs, rows, &mut results);
+    heads(&mut inputs, rows, &mut results);
+    products(&mut inputs, rows, &mut results);
+    results
+}
 
+/// Ops that take each row on its own.
+fn rows_alone(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
+    let device = inputs.device;
     let (a, b) = (inputs.floats(&[rows * 1000]), inputs.floats(&[rows * 1000]));
     let y = inputs.zeros(DType::F32, &[rows * 1000]);
     run(device, |enc| elementwise::add(enc, &a, &b, &y));
@@ -54,7 +71,30 @@ fn results(device: &Device, rows: usize) -> Vec<(&'static str, Vec<u8>)> {
     let places = inputs.zeros(DType::U32, &[rows]);
     run(device, |enc| argmax::argmax(enc, &a.reshape(&[rows, 1000])?, &places));
     results.push(("argmax", bytes(&places)));
+    let sum = inputs.zeros(DType::F32, a.shape());
+    run(device, |enc| add_norm::add_norm(enc, [&a, &b], &weight, &sum, &y, 1e-6));
+    results.push(("add_norm, sum", bytes(&sum)));
+    results.push(("add_norm", bytes(&y)));
 
+    let [chosen, token, position] = [5u32, 6, 7].map(|n| device.upload(&[n], &[1]).unwrap());
+    let history = inputs.zeros(DType::U32, &[16]);
+    run(device, |enc| step::advance(enc, &chosen, &token, &position, &history));
+    results.push(("advance, token", bytes(&token)));
+    results.push(("advance, position", bytes(&position)));
+    results.push(("advance, history", bytes(&history)));
+
+    run(device, |enc| {
+        random::bits(enc, &places, 3)?;
+        random::floats(enc, &y, 1.0, 4)
+    });
+    results.push(("random::bits", bytes(&places)));
+    results.push(("random::floats", bytes(&y)));
+}
+
+/// Ops on heads, and the cache.
+fn heads(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
+    let device = inputs.device;
+    let position = device.upload(&[37u32], &[1]).unwrap();
     let (q, freqs) = (inputs.floats(&[rows, 10, 100]), inputs.floats(&[50]));
     let turned = inputs.zeros(DType::F32, q.shape());
     run(device, |enc| rotary::rotary(enc, &q, &freqs, &position, &turned));
@@ -67,7 +107,89 @@ fn results(device: &Device, rows: usize) -> Vec<(&'static str, Vec<u8>)> {
     });
     results.push(("cache::write", bytes(&keys)));
     results.push(("attention", bytes(&turned)));
-    results
+    let weight = inputs.floats(&[100]);
+    let turn = HeadTurn { weight: &weight, eps: 1e-6, freqs: &freqs, position: &position };
+    run(device, |enc| {
+        norm_rotary(enc, &q, &turn, &turned, false)?;
+        norm_rotary(enc, &new, &turn, &keys, true)
+    });
+    results.push(("norm_rotary", bytes(&turned)));
+    results.push(("norm_rotary, cache", bytes(&keys)));
+}
+
+/// Products with matrices, and their rows: exact and fast, one row of x and all.
+fn products(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
+    let device = inputs.device;
+    let (n, k) = (200, 256);
+    let mut samples = vec![Sample::dense(device, &mut inputs.random, n, k, DType::BF16)];
+    for bits in [4, 8] {
+        samples.push(Sample::affine(device, &mut inputs.random, [n, k], (bits, 64), DType::F16));
+    }
+    for Sample { matrix, .. } in &samples {
+        if let Matrix::Affine(w) = matrix {
+            fused_products(inputs, w, [n, k], results);
+        }
+        for m in [1, rows.max(2)] {
+            let (x, y) = (inputs.floats(&[m, k]), inputs.zeros(DType::F32, &[m, n]));
+            for precision in [Precision::Exact, Precision::Fast] {
+                run(device, |enc| linear::linear(enc, matrix, &x, &y, precision));
+                results.push(("linear", bytes(&y)));
+            }
+            let tokens: Vec<u32> = (0..m as u32).map(|i| i * 7 % n as u32).collect();
+            let tokens = device.upload(&tokens, &[m]).unwrap();
+            run(device, |enc| embedding::embed(enc, matrix, &tokens, &x));
+            results.push(("embed", bytes(&x)));
+        }
+    }
+}
+
+/// Products of few rows with what stands around them.
+fn fused_products(inputs: &mut Inputs<'_>, w: &AffineMatrix, [n, k]: [usize; 2], results: &mut Results) {
+    let device = inputs.device;
+    let (x, other, weight) = (inputs.floats(&[3, k]), inputs.floats(&[3, n]), inputs.floats(&[k]));
+    let ys = [(); 6].map(|()| inputs.zeros(DType::F32, &[3, n]));
+    let norm = Normed { weight: &weight, eps: 1e-6 };
+    run(device, |enc| {
+        add_linear(enc, w, &x, &other, &ys[0])?;
+        gated_linear(enc, norm, [w, w], &x, &ys[1])?;
+        norm_linear(enc, norm, &[w], &x, &[&ys[2]])?;
+        norm_linear(enc, norm, &[w, w, w], &x, &[&ys[3], &ys[4], &ys[5]])
+    });
+    results.extend(ys.iter().map(|y| ("a fused product", bytes(y))));
+}
+
+/// An op that is new cannot escape: it has WGSL, which must be that of a listed kernel, and a listed kernel must run above.
+/// Whole prompts may use other kernels than few rows.
+#[test]
+fn every_kernel_of_the_library_is_among_them() {
+    let device = cpu(1);
+    for rows in [1, 50] {
+        results(&device, rows);
+    }
+    let used = device.kernel_stats().into_iter().filter(|kernel| kernel.dispatches > 0);
+    let ran: BTreeSet<String> = used.map(|kernel| kernel.name).collect();
+    let kernels = all_kernels();
+    // Those without a form for the CPU are for matrix units.
+    let on_cpu = kernels.iter().filter(|form| device.kernel(form.source, &form.constants).is_ok());
+    let listed: BTreeSet<String> = on_cpu.map(|form| form.source.name().to_string()).collect();
+    assert_eq!(ran, listed);
+
+    let files = wgsl_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let is_listed = kernels.iter().any(|form| form.source.source().contains(&text));
+        assert!(is_listed, "{} is in no kernel of all_kernels()", file.display());
+    }
+}
+
+/// The WGSL files of a folder and those below.
+fn wgsl_in(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let mut found: Vec<_> = folders.iter().flat_map(|folder| wgsl_in(folder)).collect();
+    found.extend(files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "wgsl")));
+    found
 }
 
 #[test]
