@@ -53,7 +53,7 @@ fn is_ordered(commands: &[Vec<Access>], barriers: &[bool]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 2000 }))]
 
     #[test]
     fn every_conflict_is_ordered(commands in vec(vec(access(), 1..4), 1..24)) {
@@ -116,6 +116,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes there, and is safe code alone")]
 fn ten_thousand_disjoint_writes_in_any_order_never_conflict() {
     let mut tracker = Tracker::default();
     for i in 0..10_000u64 {
