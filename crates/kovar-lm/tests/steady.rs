@@ -1,0 +1,79 @@
+//! That ten thousand decoded tokens leave nothing behind. By itself, because it looks at the whole process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::shipped;
+use kovar::{Device, DeviceOptions};
+use kovar_hal::faulty::{Faults, Faulty, Live};
+use kovar_lm::{Decode, Model, Precision, Sampler, Sampling, Session, SessionOptions};
+
+const STEPS: usize = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+
+/// What the system counts for this process; `None` where there is no `/proc`.
+fn resident() -> Option<usize> {
+    let pages: usize = std::fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+fn entries(folder: &str) -> usize {
+    std::fs::read_dir(folder).map_or(0, |list| list.count())
+}
+
+/// Decodes so many tokens in a text of at most 200, a part of them sampled by the host.
+fn decode(session: &mut Session, steps: usize) {
+    let mut random = Sampler::new(Sampling { temperature: 1.0, seed: 1, ..Sampling::default() }).unwrap();
+    let (mut token, mut done) = (7, 0);
+    while done < steps {
+        if session.position() > 190 {
+            session.truncate(3);
+        }
+        let chosen = match done % 5 {
+            0 => vec![session.next_token(&[token], &mut random).unwrap()],
+            _ => session.likeliest(token, 8).unwrap(),
+        };
+        token = chosen[chosen.len() - 1];
+        done += chosen.len();
+    }
+}
+
+fn state(device: &Device, faults: &Faults) -> (Live, u64, u64, usize, usize) {
+    let stats = device.stats();
+    let (files, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
+    (faults.live(), stats.allocations, stats.kernels_compiled, files, threads)
+}
+
+#[test]
+fn ten_thousand_tokens_leave_nothing_behind() {
+    for subject in kovar_testing::subjects("ten_thousand_tokens_leave_nothing_behind") {
+        // A software GPU takes some tens of milliseconds a token.
+        let steps = if subject.name == "cpu" { STEPS } else { STEPS / 20 };
+        let name = subject.name.clone();
+        for decode_mode in [Decode::Eager, Decode::Replay { tokens: 8 }] {
+            let (adapter, faults) =
+                Faulty::new(kovar_hal::adapters_of(subject.adapter.info().backend).unwrap().remove(0));
+            let device = Device::from_adapter(&adapter, &DeviceOptions::default()).unwrap();
+            let options = SessionOptions {
+                precision: Precision::Fast,
+                decode: decode_mode,
+                chunk: 8,
+                ..SessionOptions::default()
+            };
+            let mut session = Session::new(Arc::new(Model::load(&device, shipped()).unwrap()), &options).unwrap();
+            // Drivers and allocators fill arenas of their own at first; then nothing more is taken.
+            decode(&mut session, 700);
+            let (before, memory) = (state(&device, &faults), resident());
+            decode(&mut session, steps);
+            assert_eq!(state(&device, &faults), before, "{name}, {decode_mode:?}");
+            if let (Some(before), Some(after)) = (memory, resident()) {
+                // 100 bytes a token would be 1 MB. Allocators keep some pages for themselves.
+                let grown = after.saturating_sub(before);
+                assert!(grown < 768 << 10, "{name}, {decode_mode:?}: {before} and then {after} bytes");
+            }
+            drop((session, device));
+            assert_eq!((faults.live(), faults.misuse()), (Live::default(), vec![]), "{name}, {decode_mode:?}");
+        }
+    }
+}
