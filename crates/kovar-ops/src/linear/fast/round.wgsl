@@ -38,9 +38,13 @@ fn largest_bits(v: vec4<f32>) -> u32 {
     return max(max(bits.x, bits.y), max(bits.z, bits.w));
 }
 
+// In a function of its own: naga's Metal writer names a packed operand after itself, and twice in one scope is an error.
+fn bytes_sum(x: u32) -> i32 {
+    return dot4I8Packed(0x01010101u, x);
+}
+
 // Rounds row `row` of x; four lanes share a block. Gives the thread's part of the sum of squares.
 fn round_row(row: u32, thread: u32) -> f32 {
-    const ONES = 0x01010101u;
     let threads = SG * SUBGROUPS;
     let pitch = K / 32u + 8u;
     var sum_of_squares = 0.0;
@@ -69,7 +73,7 @@ fn round_row(row: u32, thread: u32) -> f32 {
             first = pack(vec4<f32>(a.x, a.z, b.x, b.z));
             second = pack(vec4<f32>(a.y, a.w, b.y, b.w));
         }
-        var sum = dot4I8Packed(first, ONES) + dot4I8Packed(second, ONES);
+        var sum = bytes_sum(first) + bytes_sum(second);
         sum += subgroupShuffleXor(sum, 1u);
         sum += subgroupShuffleXor(sum, 2u);
         if (there) {
