@@ -1,0 +1,149 @@
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
+
+use crate::flight::{Flight, Flights};
+use crate::pool::Pool;
+use crate::stats::{Counters, Stats};
+use crate::{DeviceOptions, Result};
+
+/// What buffers and kernels need of their device. It holds those that submissions under way use, and no others, so it
+/// outlives them all.
+pub(crate) struct Core {
+    pub(crate) hal: Arc<dyn kovar_hal::Device>,
+    pub(crate) counters: Counters,
+    /// Raised by each submission to its number.
+    pub(crate) timeline: RawEvent,
+    /// Number of the last submission; the lock is held while one is handed over, and while a host view opens.
+    submitted: Mutex<u64>,
+    /// The largest value seen on the timeline: most questions need not reach the driver.
+    reached: AtomicU64,
+    /// Locked after `submitted`.
+    pub(super) flights: Mutex<Flights>,
+    /// How long a wait for a submission may take.
+    limit: Option<Duration>,
+    pool: Mutex<Pool>,
+    pub(super) next_allocation: AtomicU64,
+    pub(crate) next_encoder: AtomicU32,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub(super) fn open(hal: Arc<dyn kovar_hal::Device>, options: &DeviceOptions) -> Result<Core> {
+        let timeline = hal.create_event(0)?;
+        Ok(Core {
+            hal,
+            counters: Counters::default(),
+            timeline,
+            submitted: Mutex::new(0),
+            reached: AtomicU64::new(0),
+            flights: Mutex::default(),
+            limit: options.time_limit,
+            pool: Mutex::default(),
+            next_allocation: AtomicU64::new(0),
+            next_encoder: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn turn(&self) -> MutexGuard<'_, u64> {
+        lock(&self.submitted)
+    }
+
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.pool)
+    }
+
+    pub(crate) fn has_reached(&self, value: u64) -> Result<bool> {
+        if self.reached.load(Ordering::Acquire) >= value {
+            return Ok(true);
+        }
+        // SAFETY: the timeline lives as long as the core.
+        let now = unsafe { self.hal.event_value(self.timeline) }.map_err(|e| self.blame(e))?;
+        self.reached.fetch_max(now, Ordering::AcqRel);
+        Ok(now >= value)
+    }
+
+    /// Waits for a submission. `false` if the time ran out.
+    pub(crate) fn wait_until(&self, value: u64, timeout: Option<Duration>) -> Result<bool> {
+        if self.has_reached(value)? {
+            return Ok(true);
+        }
+        self.counters.waits.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        // SAFETY: as above.
+        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) };
+        let waited = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.wait_ns.fetch_add(waited, Ordering::Relaxed);
+        let there = there.map_err(|e| self.blame(e))?;
+        if there {
+            self.reached.fetch_max(value, Ordering::AcqRel);
+        }
+        Ok(there)
+    }
+
+    /// Waits for a submission, for as long as the device's options allow.
+    pub(crate) fn wait_for(&self, value: u64) -> Result<()> {
+        if self.wait_until(value, self.limit)? {
+            return Ok(());
+        }
+        let label = lock(&self.flights).first().map_or("host transfer".into(), |flight| flight.label.to_string());
+        Err(match self.limit {
+            Some(limit) => HalError::Timeout { label, reason: format!("it runs on after {limit:?}") },
+            None => HalError::DeviceLost { label, reason: "it never ended".into() },
+        }
+        .into())
+    }
+
+    /// The event that a loss was noticed at names no work: the submission that was under way is meant.
+    fn blame(&self, error: HalError) -> HalError {
+        match (error, lock(&self.flights).first()) {
+            (HalError::DeviceLost { label, reason }, Some(first)) if label == "event" => {
+                HalError::DeviceLost { label: first.label.to_string(), reason }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Takes note of a submission, under the lock that orders submissions.
+    pub(super) fn launched(&self, flight: Flight) {
+        lock(&self.flights).launch(flight);
+    }
+
+    /// Lets go of what ended submissions used, as far as they are known to have ended.
+    pub(crate) fn settle(&self) {
+        let ended = lock(&self.flights).land(self.reached.load(Ordering::Acquire));
+        drop(ended);
+    }
+
+    /// Lets go of what ended submissions used.
+    pub(crate) fn reap(&self) -> Result<()> {
+        let first = lock(&self.flights).first().map(|flight| flight.value);
+        if let Some(first) = first {
+            self.has_reached(first)?;
+            self.settle();
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
+        let raw = self.hal.create_buffer(desc)?;
+        self.counters.add(&Stats { allocations: 1, bytes_allocated: desc.size, ..Stats::default() });
+        Ok(raw)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        for raw in lock(&self.pool).drain() {
+            // SAFETY: blocks in the pool are used by nobody.
+            unsafe { self.hal.destroy_buffer(raw) };
+        }
+        // SAFETY: every submission has ended: `Shared` waited for them when it was dropped.
+        unsafe { self.hal.destroy_event(self.timeline) };
+    }
+}

@@ -1,0 +1,175 @@
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use kovar_hal::{BufferDesc, MemoryKind, RawBuffer};
+
+use super::Device;
+use crate::buffer::{Allocation, Buffer, Shape, byte_len};
+use crate::poison::Poison;
+use crate::pool::{PoolStats, size_class};
+use crate::{DType, Element, Error, Result};
+
+impl Device {
+    /// State of its buffer pool.
+    pub fn pool_stats(&self) -> PoolStats {
+        self.0.core.pool().stats
+    }
+
+    /// Gives the free blocks of the pool back to the system.
+    pub fn trim_pool(&self) {
+        let blocks = self.0.core.pool().drain();
+        for raw in blocks {
+            // SAFETY: blocks in the pool are used by nobody.
+            unsafe { self.0.core.hal.destroy_buffer(raw) };
+        }
+    }
+
+    /// Bytes that may still be allocated, where the driver tells.
+    pub fn memory_left(&self) -> Option<u64> {
+        self.0.core.hal.memory_left()
+    }
+
+    /// A zero-filled buffer in memory that host and device share.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a shape without elements or too large, device errors when memory is short.
+    pub fn buffer(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        self.buffer_in(MemoryKind::Shared, dtype, shape, "buffer")
+    }
+
+    /// A zero-filled buffer in memory of a kind, under a name that errors and vendor tools show.
+    ///
+    /// # Errors
+    /// As [`buffer`](Device::buffer).
+    pub fn buffer_in(&self, memory: MemoryKind, dtype: DType, shape: &[usize], label: &str) -> Result<Buffer> {
+        let (_, bytes) = byte_len(label, dtype, shape)?;
+        // Kernels read words: the last one must be whole.
+        let desc = BufferDesc { size: bytes.next_multiple_of(16), memory, label };
+        self.check_size(label, dtype, shape, desc.size)?;
+        let raw = self.0.core.create(&desc)?;
+        Ok(self.wrap(Block { raw, memory, class: None, owner: None }, dtype, shape, label))
+    }
+
+    /// A buffer for intermediate results, from the pool: its bytes are whatever the last user left. The memory returns
+    /// to the pool when the last handle is dropped and no submission uses it.
+    ///
+    /// # Errors
+    /// As [`buffer`](Device::buffer).
+    pub fn scratch(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let label = "scratch";
+        let (_, bytes) = byte_len(label, dtype, shape)?;
+        let memory = MemoryKind::Shared;
+        self.0.core.reap()?;
+        let core = &self.0.core;
+        let class = size_class(bytes).unwrap_or(bytes);
+        self.check_size(label, dtype, shape, class)?;
+        let pooled = core.pool().take(memory, class);
+        let raw = match pooled {
+            Some(raw) => raw,
+            None => {
+                let raw = core.create(&BufferDesc { size: class, memory, label })?;
+                core.pool().took_new(class);
+                raw
+            }
+        };
+        Ok(self.wrap(Block { raw, memory, class: Some(class), owner: None }, dtype, shape, label))
+    }
+
+    /// A buffer without memory, for a capture.
+    pub(crate) fn transient(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let label = "scratch";
+        let (_, bytes) = byte_len(label, dtype, shape)?;
+        let len = bytes.next_multiple_of(16);
+        self.check_size(label, dtype, shape, len)?;
+        let raw = RawBuffer { id: usize::MAX, host: std::ptr::null_mut(), len };
+        Ok(self.wrap(Block { raw, memory: MemoryKind::Device, class: None, owner: None }, dtype, shape, label))
+    }
+
+    /// A buffer with these elements.
+    ///
+    /// # Errors
+    /// As [`buffer`](Device::buffer), and [`Error::Length`] if the shape has another number of elements.
+    pub fn upload<T: Element>(&self, data: &[T], shape: &[usize]) -> Result<Buffer> {
+        let buffer = self.buffer(T::DTYPE, shape)?;
+        buffer.write(data)?;
+        Ok(buffer)
+    }
+
+    /// Makes a buffer of host memory: without a copy where the device can import it, else with one. Which of the two
+    /// happened is the second part of the result: `true` for no copy.
+    ///
+    /// The bytes are those of `owner`, which stays alive as long as the buffer; the device never writes them.
+    ///
+    /// # Errors
+    /// As [`buffer`](Device::buffer), and [`Error::Length`] if the shape has another number of bytes.
+    pub fn import<O>(&self, owner: Arc<O>, dtype: DType, shape: &[usize], label: &str) -> Result<(Buffer, bool)>
+    where
+        O: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let bytes = (*owner).as_ref();
+        let (_, wanted) = byte_len(label, dtype, shape)?;
+        if bytes.len() as u64 != wanted {
+            return Err(Error::Length { label: label.into(), given: bytes.len(), actual: wanted as usize });
+        }
+        let limits = &self.info().limits;
+        let align = limits.import_alignment.max(dtype.size() as u64);
+        let fits = (bytes.as_ptr() as u64).is_multiple_of(align) && wanted.is_multiple_of(limits.import_alignment);
+        if self.info().features.host_import && fits {
+            let memory = NonNull::from(bytes).cast::<u8>();
+            // SAFETY: aligned as the device wants; the bytes live as long as `owner`, which the allocation keeps, behind
+            // an `Arc` that hands out shared references only; the device does not write them, see `read_only`.
+            if let Some(raw) = unsafe { self.0.core.hal.import_buffer(memory, wanted, label) }? {
+                let owner: Arc<dyn Any + Send + Sync> = owner;
+                let block = Block { raw, memory: MemoryKind::Shared, class: None, owner: Some(owner) };
+                return Ok((self.wrap(block, dtype, shape, label), true));
+            }
+        }
+        let buffer = self.buffer_in(MemoryKind::Device, dtype, shape, label)?;
+        buffer.write_bytes(bytes)?;
+        Ok((buffer, false))
+    }
+
+    fn check_size(&self, label: &str, dtype: DType, shape: &[usize], bytes: u64) -> Result<()> {
+        let limit = self.info().limits.buffer;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let reason = format!("{bytes} bytes, this device takes {limit} in one buffer");
+        Err(Error::Shape { label: label.into(), shape: shape.to_vec(), dtype, reason })
+    }
+
+    fn wrap(&self, block: Block, dtype: DType, shape: &[usize], label: &str) -> Buffer {
+        let core = self.0.core.clone();
+        let id = core.next_allocation.fetch_add(1, Ordering::Relaxed);
+        let read_only = block.owner.is_some();
+        let transient = block.raw.host.is_null() && block.raw.id == usize::MAX;
+        let allocation = Allocation {
+            core,
+            raw: block.raw,
+            memory: block.memory,
+            label: label.into(),
+            id,
+            class: block.class,
+            _owner: block.owner,
+            read_only,
+            transient,
+            last_use: AtomicU64::new(0),
+            last_write: AtomicU64::new(0),
+            views: AtomicI32::new(0),
+            claims: Mutex::default(),
+            poison: Poison::default(),
+            hint: AtomicU64::new(u64::MAX),
+        };
+        Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape) }
+    }
+}
+
+/// Memory with how it goes away.
+struct Block {
+    raw: RawBuffer,
+    memory: MemoryKind,
+    class: Option<u64>,
+    owner: Option<Arc<dyn Any + Send + Sync>>,
+}
