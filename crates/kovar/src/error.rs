@@ -99,6 +99,16 @@ pub enum Error {
         /// The compiler's message, with the source line.
         message: String,
     },
+    /// A kernel that the translator would take, and make wrong code of, or none.
+    #[error("kernel {kernel}, line {line}: {trap}")]
+    Trap {
+        /// Its name.
+        kernel: String,
+        /// The line of its source, from 1.
+        line: u32,
+        /// What would become of it, and what to write instead.
+        trap: Trap,
+    },
     /// A kernel has no form for this device.
     #[error("kernel {kernel} cannot run on {backend}: {reason}")]
     NoForm {
@@ -141,6 +151,47 @@ pub enum Error {
         /// The two commands and the bytes.
         conflict: Conflict,
     },
+}
+
+/// WGSL of which the translator makes something else, without a word. The first four on all devices, the others on Metal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Trap {
+    /// A bitcast between types of different width, like `bitcast<vec2<f16>>(u32)`: it becomes one to another type.
+    #[error(
+        "bitcast<{wanted}> of a value of another width is translated to another type; \
+             use unpack2x16float, or a buffer of that type"
+    )]
+    Bitcast {
+        /// The type that the source names.
+        wanted: String,
+    },
+    /// An operand of `coopStore` that is computed within the call.
+    #[error("matrix, index and stride of coopStore are translated too late; put each into a `let` before it")]
+    StoreOperand,
+    /// A cooperative matrix in an array of vectors.
+    #[error("coopLoad and coopStore of vectors are no valid Metal; use an array of scalars")]
+    MatrixOfVectors,
+    /// An override that the translator meets too late.
+    #[error("override {name} stands behind an array sized by an expression of overrides; declare it before")]
+    LateOverride {
+        /// Its name.
+        name: String,
+    },
+    /// A cooperative matrix of a size that Metal does not have.
+    #[error("cooperative matrices of {columns}x{rows} do not exist on Metal; use 8x8")]
+    MatrixSize {
+        /// Columns.
+        columns: u32,
+        /// Rows.
+        rows: u32,
+    },
+    /// An operand that two products of packed bytes share.
+    #[error(
+        "an operand of two dot4I8Packed or dot4U8Packed of one block gets two declarations of one name; \
+             put one of the products into a function"
+    )]
+    RepeatedOperand,
 }
 
 /// Why a device does not take a kernel.

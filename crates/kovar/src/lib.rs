@@ -25,7 +25,7 @@ pub use buffer::{Buffer, Shape};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use encoder::{CommandEncoder, Completed, Dispatch, DispatchRecord, MAX_SLOTS, OpKind, Submission, Touch, Waited};
-pub use error::{Error, Misfit, Misuse, Result};
+pub use error::{Error, Misfit, Misuse, Result, Trap};
 pub use graph::{
     Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
 };

@@ -16,7 +16,7 @@ use crate::stats::Stats;
 /// Version of the translator; a test holds it to the one in use.
 const NAGA: &str = "30.0.1";
 /// The translator's options are in this code: a change of it makes a change of keys.
-const TRANSLATOR: [&str; 2] = [include_str!("translate.rs"), include_str!("reflect.rs")];
+const TRANSLATOR: [&str; 3] = [include_str!("translate.rs"), include_str!("reflect.rs"), include_str!("lint.rs")];
 const KERNEL: &str = "kernel";
 const PIPELINES: &str = "pipelines";
 
@@ -81,7 +81,7 @@ pub(crate) struct DiskCache {
 impl DiskCache {
     /// Opens a folder, and gives the driver what it wrote there last time.
     pub(crate) fn open(folder: &Path, core: &Core) -> DiskCache {
-        let translator = digest(&[NAGA.as_bytes(), TRANSLATOR[0].as_bytes(), TRANSLATOR[1].as_bytes()]);
+        let translator = digest(&[NAGA, TRANSLATOR[0], TRANSLATOR[1], TRANSLATOR[2]].map(str::as_bytes));
         let cache = DiskCache {
             store: Store::open(folder),
             translator,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod fit;
+mod lint;
 mod reflect;
 mod registry;
 mod source;

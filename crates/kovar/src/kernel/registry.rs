@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::cache::{self, Artefact, DiskCache, Translation};
 use super::reflect::{ConstantsKind, Reflection};
 use super::source::{KernelSource, Specialization};
+use super::translate::Flaw;
 use super::{Kernel, KernelInner, fit, translate};
 use crate::device::Core;
 use crate::hazard::Mode;
@@ -117,7 +118,7 @@ fn translate(
     source: &KernelSource,
     constants: Specialization<'_>,
     subgroup: u32,
-) -> Result<Artefact, String> {
+) -> Result<Artefact, Flaw> {
     let info = core.hal.info();
     let translate = || {
         core.counters.add(&Stats { kernels_translated: 1, ..Stats::default() });
@@ -141,10 +142,10 @@ fn compile(
     source: &KernelSource,
     constants: Specialization<'_>,
 ) -> Result<Kernel> {
-    let broken = |message| Error::Kernel { kernel: source.name.to_string(), message };
     let info = core.hal.info();
     let width = fit::subgroup(source, info)?;
-    let Artefact { reflection, code } = translate(core, cache, source, constants, width).map_err(broken)?;
+    let Artefact { reflection, code } =
+        translate(core, cache, source, constants, width).map_err(|flaw| flaw.of(source))?;
     fit::check(source, &reflection, width, info)?;
     let (code, entry) = match code.into_code() {
         Some(translated) => translated,

@@ -5,11 +5,40 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 use super::cache::Translation;
+use super::lint;
 use super::reflect::Reflection;
-use super::source::Specialization;
+use super::source::{KernelSource, Specialization};
+use crate::{Error, Trap};
+
+/// Why a kernel is not translated.
+#[derive(Debug)]
+pub(super) enum Flaw {
+    /// The compiler's message.
+    Text(String),
+    /// A trap that it would have fallen into.
+    Trap { line: u32, trap: Trap },
+}
+
+impl From<String> for Flaw {
+    fn from(message: String) -> Flaw {
+        Flaw::Text(message)
+    }
+}
+
+impl Flaw {
+    #[cold]
+    pub(super) fn of(self, source: &KernelSource) -> Error {
+        let kernel = source.name.to_string();
+        match self {
+            Flaw::Text(message) => Error::Kernel { kernel, message },
+            Flaw::Trap { line, trap } => Error::Trap { kernel, line, trap },
+        }
+    }
+}
 
 /// A checked module with all overrides resolved.
-pub(crate) struct Translated {
+pub(crate) struct Translated<'a> {
+    wgsl: &'a str,
     module: naga::Module,
     info: ModuleInfo,
     pub(crate) reflection: Reflection,
@@ -18,18 +47,19 @@ pub(crate) struct Translated {
 /// Name of the constant that gets the subgroup size of the device.
 const SUBGROUP: &str = "SG";
 
-/// Parses, validates and specialises. Errors carry the source line.
-pub(crate) fn parse(wgsl: &str, constants: Specialization<'_>, subgroup: u32) -> Result<Translated, String> {
+/// Parses, validates, lints and specialises. Errors carry the source line.
+pub(super) fn parse<'a>(wgsl: &'a str, constants: Specialization<'_>, subgroup: u32) -> Result<Translated<'a>, Flaw> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     validator.subgroup_stages(ShaderStages::COMPUTE);
     validator.subgroup_operations(SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(wgsl))?;
+    lint::check(wgsl, &module, &info)?;
     let known = |name: &str| module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
     let mut values = back::PipelineConstants::default();
     for (name, value) in constants {
         if !known(name) {
-            return Err(format!("has no override constant {name}"));
+            return Err(format!("has no override constant {name}").into());
         }
         values.insert((*name).to_string(), *value);
     }
@@ -39,7 +69,7 @@ pub(crate) fn parse(wgsl: &str, constants: Specialization<'_>, subgroup: u32) ->
     let (module, info) = process_overrides(&module, &info, None, &values).map_err(|e| e.to_string())?;
     let (module, info) = (module.into_owned(), info.into_owned());
     let reflection = Reflection::of(&module, &info)?;
-    Ok(Translated { module, info, reflection })
+    Ok(Translated { wgsl, module, info, reflection })
 }
 
 /// Kernels check their own bounds; a second check would cost a compare a load.
@@ -48,7 +78,7 @@ fn unchecked() -> BoundsCheckPolicies {
     BoundsCheckPolicies { index: none, buffer: none, image_load: none, binding_array: none }
 }
 
-impl Translated {
+impl Translated<'_> {
     pub(super) fn spirv(&self, version: (u8, u8)) -> Result<Translation, String> {
         let options = spv::Options {
             lang_version: version,
@@ -64,10 +94,16 @@ impl Translated {
         Ok(Translation::Spirv { words, entry: self.reflection.entry.clone() })
     }
 
-    /// Metal source with the name of its entry point: buffer index = slot, then constants, then array sizes.
-    pub(super) fn msl(&self, version: (u8, u8)) -> Result<Translation, String> {
-        let constants_index = self.reflection.slots.len() as u32;
-        let sizes_index = constants_index + 1;
+    /// Indices of the constants and of the sizes of arrays, behind those of the slots.
+    fn msl_indices(&self) -> [u32; 2] {
+        let slots = self.reflection.slots.len() as u32;
+        [slots, slots + 1]
+    }
+
+    /// Metal source, with what the translator says of it.
+    fn msl_source(&self, version: (u8, u8)) -> Result<(String, msl::TranslationInfo), Flaw> {
+        lint::check_metal(self.wgsl, &self.module, &self.info)?;
+        let [constants_index, sizes_index] = self.msl_indices();
         let mut resources = msl::EntryPointResources {
             resources: BTreeMap::new(),
             immediates_buffer: Some(constants_index as u8),
@@ -90,12 +126,18 @@ impl Translated {
             fake_missing_bindings: false,
             ..Default::default()
         };
-        let (source, info) = msl::write_string(&self.module, &self.info, &options, &msl::PipelineOptions::default())
-            .map_err(|e| e.to_string())?;
+        msl::write_string(&self.module, &self.info, &options, &msl::PipelineOptions::default())
+            .map_err(|e| e.to_string().into())
+    }
+
+    /// Metal source with the name of its entry point: buffer index = slot, then constants, then array sizes.
+    pub(super) fn msl(&self, version: (u8, u8)) -> Result<Translation, Flaw> {
+        let (source, info) = self.msl_source(version)?;
+        let [constants_index, sizes_index] = self.msl_indices();
         let entry = match info.entry_point_names.into_iter().next() {
             Some(Ok(name)) => name,
-            Some(Err(e)) => return Err(e.to_string()),
-            None => return Err("has no entry point".into()),
+            Some(Err(e)) => return Err(e.to_string().into()),
+            None => return Err(String::from("has no entry point").into()),
         };
         let sized = (0..).zip(&self.reflection.slots).filter(|(_, slot)| slot.runtime_sized).map(|(i, _)| i).collect();
         let sizes_index = source.contains("_mslBufferSizes").then_some(sizes_index);
@@ -103,14 +145,18 @@ impl Translated {
     }
 }
 
-/// The Metal source of some WGSL, as it is given to the driver: for snapshots and for reading. `subgroup` is the value
-/// of the constant `SG`; `version` that of the Metal language.
+/// The Metal source of a kernel's WGSL, as it is given to the driver: for snapshots and for reading. `subgroup` is the
+/// value of the constant `SG`; `version` that of the Metal language.
 ///
 /// # Errors
-/// The compiler's message, with the source line.
-pub fn to_msl(wgsl: &str, constants: Specialization<'_>, subgroup: u32, version: (u8, u8)) -> Result<String, String> {
-    match parse(wgsl, constants, subgroup)?.msl(version)? {
-        Translation::Msl { source, .. } => Ok(source),
-        _ => Err("the translation is not MSL".into()),
-    }
+/// [`Error::Kernel`] with the compiler's message, [`Error::Trap`] with what Metal would not take.
+pub fn to_msl(
+    source: &KernelSource,
+    constants: Specialization<'_>,
+    subgroup: u32,
+    version: (u8, u8),
+) -> crate::Result<String> {
+    let parsed = parse(&source.wgsl, constants, subgroup);
+    let made = parsed.and_then(|parsed| parsed.msl_source(version));
+    made.map(|(msl, _)| msl).map_err(|flaw| flaw.of(source))
 }
