@@ -42,12 +42,9 @@ pub(crate) struct Running {
     /// cpu, vulkan, vulkan:1, metal [default: KOVAR_DEVICE, else the best there is]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
-    /// Keep activations in 32-bit floats in every product: the default, and what gives the same tokens on every device
-    #[arg(long, conflicts_with = "fast")]
-    pub(crate) exact: bool,
-    /// Let products with quantised weights round activations to 8 bits, which is faster
+    /// Keep activations in 32-bit floats in every product; without it, products with quantised weights round them to 8 bits
     #[arg(long)]
-    pub(crate) fast: bool,
+    pub(crate) exact: bool,
     /// Threads of the CPU device [default: one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,

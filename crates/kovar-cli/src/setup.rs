@@ -32,7 +32,7 @@ impl Running {
     }
 
     pub(crate) fn precision(&self) -> Precision {
-        if self.fast && !self.exact { Precision::Fast } else { Precision::Exact }
+        if self.exact { Precision::Exact } else { Precision::Fast }
     }
 }
 

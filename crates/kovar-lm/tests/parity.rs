@@ -77,3 +77,19 @@ fn fast_arithmetic_stays_close() {
         }
     });
 }
+
+/// The fast arithmetic is the same on every device, but for the order of sums.
+#[test]
+fn fast_arithmetic_chooses_the_same_tokens_everywhere() {
+    let prompts: Vec<_> = (0..3).map(|prompt| Golden::shipped(prompt)).collect();
+    let paths = |device: &Device| {
+        let mut session = session(device, &shipped(), Precision::Fast);
+        let path = |golden: &Golden| greedy(&mut session, &golden.tokens[..golden.prompt], 64);
+        prompts.iter().map(path).collect::<Vec<_>>()
+    };
+    let wanted = paths(&common::cpu());
+    assert!(wanted.iter().all(|tokens| tokens.len() == 64));
+    on_each_device("fast_arithmetic_chooses_the_same_tokens_everywhere", |device| {
+        assert_eq!(paths(device), wanted, "{device:?}");
+    });
+}

