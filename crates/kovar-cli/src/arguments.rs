@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Measure prompt and decode of a model, or of the shape of one
     Bench(Bench),
+    /// Time every command of a model's step, by kernel
+    Profile(Profile),
     /// Prove that the decode step of a model misses no barrier, and say why each stands
     Verify(Verify),
 }
@@ -102,9 +104,10 @@ pub(crate) struct Verify {
     pub(crate) explain: Option<PathBuf>,
 }
 
+/// A model, or the shape of one.
 #[derive(Args)]
 #[command(group = ArgGroup::new("weights").required(true))]
-pub(crate) struct Bench {
+pub(crate) struct Weights {
     /// Folder of an MLX model
     #[arg(long, value_name = "DIR", group = "weights")]
     pub(crate) model: Option<PathBuf>,
@@ -117,6 +120,32 @@ pub(crate) struct Bench {
     /// Made-up weights that share a scale: 32, 64 or 128
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) group: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Profile {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    #[command(flatten)]
+    pub(crate) running: Running,
+    /// Look at a prompt of so many tokens instead of at decoding
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) prompt: Option<usize>,
+    /// Position at which decoding begins; keys and values before it are not computed
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) ctx: usize,
+    /// Tokens to decode, or prompts to process, after two for warming up: once unsplit, once command by command
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub(crate) steps: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
     #[command(flatten)]
     pub(crate) running: Running,
     /// Tokens of the prompt

@@ -5,21 +5,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kovar::profile::Summary;
-use kovar::{Device, Graph, Stats};
-use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions, SyntheticWeights, shape};
+use kovar::{Graph, Stats};
+use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions};
 use serde_json::{Value, json};
 
 use crate::arguments::Bench;
 use crate::error::{Failure, Result};
 use crate::report::{mebibytes, peak_memory};
-use crate::setup;
 
 /// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
 const OTHER_WAY: usize = 32;
 
 pub(crate) fn run(arguments: &Bench) -> Result<()> {
     let device = arguments.running.open()?;
-    let model = Arc::new(arguments.load(&device)?);
+    let model = Arc::new(arguments.weights.load(&device)?);
     let replay = Decode::Replay { tokens: arguments.tokens_per_submission };
     let (way, other) = if arguments.eager { (Decode::Eager, replay) } else { (replay, Decode::Eager) };
     let mut session = arguments.session(&model, way)?;
@@ -33,7 +32,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<()> {
     let report = json!({
         "device": device.info().name,
         "backend": device.info().backend.to_string(),
-        "model": arguments.name(),
+        "model": arguments.weights.name(),
         "prompt": { "tokens": arguments.prompt, "tokens_per_s": spread(&prompt) },
         "decode": {
             "way": if arguments.eager { "eager" } else { "replayed" },
@@ -68,27 +67,6 @@ struct Decoded {
 }
 
 impl Bench {
-    fn load(&self, device: &Device) -> Result<Model> {
-        match (&self.model, self.synthetic.as_deref().and_then(shape)) {
-            (Some(folder), _) => setup::load(device, folder),
-            (None, Some(config)) => {
-                let weights = SyntheticWeights { bits: self.bits, group: self.group, seed: 0 };
-                Ok(Model::synthetic(device, &config, &weights)?)
-            }
-            (None, None) => Err(Failure::new("give --model or --synthetic")),
-        }
-    }
-
-    fn name(&self) -> String {
-        match (&self.model, &self.synthetic) {
-            (Some(folder), _) => folder.display().to_string(),
-            (None, shape) => {
-                let shape = shape.as_deref().unwrap_or_default();
-                format!("{shape}, made-up weights, {} bits in groups of {}", self.bits, self.group)
-            }
-        }
-    }
-
     fn session(&self, model: &Arc<Model>, decode: Decode) -> Result<Session> {
         let options = SessionOptions { precision: self.running.precision(), decode, ..SessionOptions::default() };
         Ok(Session::new(model.clone(), &options)?)

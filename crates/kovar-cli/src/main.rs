@@ -6,6 +6,7 @@ mod devices;
 mod error;
 mod eval;
 mod generate;
+mod profile;
 mod report;
 mod setup;
 mod verify;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Profile(arguments) => profile::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match result {

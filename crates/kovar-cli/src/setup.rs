@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kovar::{Device, DeviceOptions};
-use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions};
+use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions, SyntheticWeights, shape};
 
-use crate::arguments::{Running, Setup};
-use crate::error::Result;
+use crate::arguments::{Running, Setup, Weights};
+use crate::error::{Failure, Result};
 use crate::report::mebibytes;
 
 impl Setup {
@@ -16,6 +16,29 @@ impl Setup {
         let model = load(&device, &self.model)?;
         let options = SessionOptions { precision: self.running.precision(), ..SessionOptions::default() };
         Ok(Session::new(Arc::new(model), &options)?)
+    }
+}
+
+impl Weights {
+    pub(crate) fn load(&self, device: &Device) -> Result<Model> {
+        match (&self.model, self.synthetic.as_deref().and_then(shape)) {
+            (Some(folder), _) => load(device, folder),
+            (None, Some(config)) => {
+                let weights = SyntheticWeights { bits: self.bits, group: self.group, seed: 0 };
+                Ok(Model::synthetic(device, &config, &weights)?)
+            }
+            (None, None) => Err(Failure::new("give --model or --synthetic")),
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match (&self.model, &self.synthetic) {
+            (Some(folder), _) => folder.display().to_string(),
+            (None, shape) => {
+                let shape = shape.as_deref().unwrap_or_default();
+                format!("{shape}, made-up weights, {} bits in groups of {}", self.bits, self.group)
+            }
+        }
     }
 }
 

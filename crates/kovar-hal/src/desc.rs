@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::CommandBuffer;
 use crate::cpu::CpuKernel;
@@ -213,12 +213,14 @@ pub struct TimeSpan {
 }
 
 /// One moment on both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockPair {
     /// Nanoseconds of the device's clock.
     pub device: u64,
     /// The host's.
     pub host: Instant,
+    /// How far apart the two readings may be at most.
+    pub error: Duration,
 }
 
 /// Command buffers to execute in order, after the waits, before the signals.

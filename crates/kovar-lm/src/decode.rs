@@ -55,8 +55,8 @@ pub(crate) fn capture_plain(model: &Model, state: &State<'_>, ending: &Ending<'_
 }
 
 /// Makes a step ready to run `tokens` times a submission.
-pub(crate) fn compile(graph: Graph, tokens: usize) -> Result<Executable> {
+pub(crate) fn compile(graph: Graph, tokens: usize, timing: Timing) -> Result<Executable> {
     let repeat = u32::try_from(tokens).unwrap_or(u32::MAX);
-    let options = ExecutableOptions { repeat, in_flight: 1, timing: Timing::Whole, ..ExecutableOptions::default() };
+    let options = ExecutableOptions { repeat, in_flight: 1, timing, ..ExecutableOptions::default() };
     Ok(graph.compile(&options)?)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kovar::{Buffer, CommandEncoder, DType, Executable, Graph, MemoryKind, Submission};
+use kovar::{Buffer, CommandEncoder, DType, EncoderOptions, Executable, Graph, MemoryKind, Submission, Timing};
 use kovar_ops::Precision;
 
 use crate::cache::Cache;
@@ -25,6 +25,8 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// How single tokens are computed.
     pub decode: Decode,
+    /// What times are kept. [`Timing::Dispatches`] runs each command by itself, for a profile of them.
+    pub timing: Timing,
 }
 
 /// How the step of one token runs.
@@ -46,6 +48,7 @@ impl Default for SessionOptions {
             chunk: 512,
             context: None,
             decode: Decode::Replay { tokens: 8 },
+            timing: Timing::default(),
         }
     }
 }
@@ -89,6 +92,7 @@ pub struct Session {
     /// Logits of the last row, on the host.
     logits: Vec<f32>,
     decode: Decode,
+    timing: Timing,
     /// u32 [capacity of the cache]: the tokens that the device chose, by position.
     history: Buffer,
     steps: Steps,
@@ -129,6 +133,7 @@ impl Session {
             history: history(&model, &cache)?,
             cache,
             decode: options.decode,
+            timing: options.timing,
             steps: Steps::default(),
             position: 0,
             device_position: device.buffer_in(MemoryKind::Shared, DType::U32, &[1], "position")?,
@@ -267,7 +272,7 @@ impl Session {
             self.place(&self.single, &[token])?;
             let mut step = match self.steps.logits.take() {
                 Some(step) => step,
-                None => decode::compile(self.capture(&Ending::Logits(&self.head))?, 1)?,
+                None => decode::compile(self.capture(&Ending::Logits(&self.head))?, 1, self.timing)?,
             };
             step.submit()?.wait()?;
             self.steps.logits = Some(step);
@@ -283,7 +288,7 @@ impl Session {
         let at = match self.steps.choice.iter().position(|(tokens, _)| *tokens == count) {
             Some(at) => at,
             None => {
-                let step = decode::compile(self.capture(&Ending::Choice(&self.history))?, count)?;
+                let step = decode::compile(self.capture(&Ending::Choice(&self.history))?, count, self.timing)?;
                 self.steps.choice.push((count, step));
                 self.steps.choice.len() - 1
             }
@@ -380,7 +385,9 @@ impl Session {
     }
 
     fn record_layers(&self, rows: &Rows) -> Result<CommandEncoder> {
-        let mut encoder = self.model.device().encoder()?;
+        let label = if rows.len() == 1 { "decode" } else { "prompt" };
+        let options = EncoderOptions { label: label.into(), timing: self.timing, ..EncoderOptions::default() };
+        let mut encoder = self.model.device().encoder_with(options)?;
         self.model.record_layers(&mut self.pass(&mut encoder, rows))?;
         Ok(encoder)
     }

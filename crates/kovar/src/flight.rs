@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use kovar_hal::{CommandBuffer, HalError, TimeSpan};
 
 use crate::buffer::Allocation;
 use crate::kernel::Kernel;
 use crate::poison::Effect;
+use crate::profile::{Collector, Command, Run};
 
 /// An allocation that a recording uses.
 #[derive(Clone)]
@@ -29,6 +31,13 @@ pub(crate) struct End {
     pub(crate) status: Result<(), HalError>,
     pub(crate) time: Option<TimeSpan>,
     pub(crate) times: Vec<Option<TimeSpan>>,
+    pub(crate) listed: Option<Arc<[Command]>>,
+}
+
+/// Who wants to know of the end of a submission.
+pub(crate) struct Watch {
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) submitted: Instant,
 }
 
 /// A submission that has not been seen to end, with all that it uses.
@@ -38,6 +47,9 @@ pub(crate) struct Flight {
     pub(crate) commands: Arc<dyn CommandBuffer>,
     pub(crate) used: Arc<[Used]>,
     pub(crate) _kernels: Arc<[Kernel]>,
+    /// Its commands, if they are timed.
+    pub(crate) listed: Option<Arc<[Command]>>,
+    pub(crate) watch: Option<Watch>,
     /// Shared with whoever waits for it.
     pub(crate) end: Arc<OnceLock<End>>,
 }
@@ -58,12 +70,23 @@ impl Flight {
                 allocation.poison.clear(&effect.fresh);
             }
         }
-        let (time, times) = match Arc::strong_count(&self.end) {
-            1 => (None, Vec::new()),
+        let (time, times) = match (Arc::strong_count(&self.end), &self.watch) {
+            (1, None) => (None, Vec::new()),
             _ => (self.commands.time(), self.commands.times()),
         };
+        if let Some(watch) = &self.watch {
+            watch.collector.note(Run {
+                number: self.value,
+                label: self.label.to_string(),
+                submitted: watch.submitted,
+                time,
+                commands: self.listed.clone().unwrap_or_default(),
+                times: times.clone(),
+                position: None,
+            });
+        }
         // It lands once.
-        let _ = self.end.set(End { status, time, times });
+        let _ = self.end.set(End { status, time, times, listed: self.listed.clone() });
         poison
     }
 }

@@ -249,7 +249,10 @@ impl Device for MetalDevice {
 
     fn clocks(&self) -> Option<ClockPair> {
         self.shared.calibrate();
-        Some(ClockPair { device: uptime(), host: Instant::now() })
+        let before = Instant::now();
+        let device = uptime();
+        let error = before.elapsed() / 2;
+        Some(ClockPair { device, host: before + error, error })
     }
 
     fn validation_messages(&self) -> Vec<String> {

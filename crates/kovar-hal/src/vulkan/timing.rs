@@ -56,16 +56,16 @@ impl Clocks {
 
     /// The tightest of a few readings between two looks at the host's clock.
     pub(crate) fn read(&self, ticks: Ticks) -> Option<ClockPair> {
-        let mut best: Option<(std::time::Duration, ClockPair)> = None;
+        let mut best: Option<ClockPair> = None;
         for _ in 0..4 {
             let before = Instant::now();
             let device = ticks.nanoseconds(self.device_ticks()?);
-            let gap = before.elapsed();
-            if best.is_none_or(|(smallest, _)| gap < smallest) {
-                best = Some((gap, ClockPair { device, host: before + gap / 2 }));
+            let error = before.elapsed() / 2;
+            if best.is_none_or(|best| error < best.error) {
+                best = Some(ClockPair { device, host: before + error, error });
             }
         }
-        best.map(|(_, pair)| pair)
+        best
     }
 }
 

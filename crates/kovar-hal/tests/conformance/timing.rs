@@ -95,5 +95,7 @@ fn clocks_run_together() {
         assert!(second.device >= first.device && second.host >= first.host);
         let span = commands.time().unwrap();
         assert!(first.device <= span.start && span.end <= second.device, "{first:?} {span:?} {second:?}");
+        // The host was at both readings for certain: they cannot be further apart than the time between them.
+        assert!(first.error + second.error <= second.host.duration_since(first.host), "{first:?} {second:?}");
     });
 }

@@ -3,6 +3,7 @@
 mod cpu;
 
 use bytemuck::{Pod, Zeroable};
+use kovar::profile::Cost;
 use kovar::{Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKind, Result};
 
 use crate::KernelForm;
@@ -39,6 +40,23 @@ struct Sizes {
     kv_heads: usize,
     capacity: usize,
     size: usize,
+}
+
+impl Sizes {
+    /// Keys and values up to each row, of a cache that is bound whole. A key takes a multiplication and an addition for
+    /// each element of a query, and so does a value; the exponentials are left out.
+    fn cost(&self) -> Cost {
+        let [rows, heads, kv_heads, size] = [self.rows, self.heads, self.kv_heads, self.size].map(|n| n as u64);
+        let (queries, position) = (rows * heads * size * 4, 2 * kv_heads * size * 4);
+        let pairs = rows * (rows + 1) / 2;
+        Cost {
+            read: Some(queries + rows * position + 4),
+            written: Some(queries),
+            operations: Some(4 * heads * size * pairs),
+            read_per_position: position,
+            operations_per_position: 4 * heads * size * rows,
+        }
+    }
 }
 
 /// What kernels need to know of a device.
@@ -138,7 +156,8 @@ pub fn attention(
         scale: scale * std::f32::consts::LOG2_E,
     };
     let dispatch = Dispatch::new(&kernel).bind(0, q).bind(1, keys).bind(2, values).bind(3, position).bind(4, y);
-    enc.dispatch(dispatch.constants(&constants).groups(groups).kind(OpKind::Attention))
+    let cost = sizes.cost();
+    enc.dispatch(dispatch.constants(&constants).groups(groups).kind(OpKind::Attention).cost(&cost))
 }
 
 fn check(q: &Buffer, keys: &Buffer, values: &Buffer, position: &Buffer, y: &Buffer) -> Result<Sizes> {

@@ -3,6 +3,7 @@
 mod cpu;
 
 use bytemuck::{Pod, Zeroable};
+use kovar::profile::Cost;
 use kovar::{Buffer, CommandEncoder, Dispatch, KernelSource, OpKind, Result};
 
 use crate::check::Check;
@@ -52,7 +53,9 @@ pub fn write(enc: &mut CommandEncoder, x: &Buffer, position: &Buffer, cache: &Bu
     let kernel = enc.device().kernel(&WRITE, &[])?;
     let constants = Constants { rows: rows as u32, width: (heads * size) as u32, capacity: capacity as u32 };
     let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, position).bind(2, cache).kind(OpKind::CacheWrite);
-    enc.dispatch(dispatch.constants(&constants).groups(grid::strided(n)))
+    // Rows of a cache that is bound whole.
+    let cost = Cost { written: Some(x.byte_len()), ..Cost::default() };
+    enc.dispatch(dispatch.constants(&constants).groups(grid::strided(n)).cost(&cost))
 }
 
 /// Every kernel of this module.

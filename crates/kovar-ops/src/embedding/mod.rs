@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use kovar::profile::Cost;
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
 use crate::linear::{Params, affine_form, affine_forms, dense_form, dense_forms};
@@ -53,7 +54,10 @@ pub fn embed(encoder: &mut CommandEncoder, table: &Matrix, tokens: &Buffer, y: &
         Matrix::Dense(w) => dispatch.bind(2, w.weight()),
     };
     let grid = [params.k.div_ceil(GROUP_COLUMNS), params.m.min(GRID_Y), params.m.div_ceil(GRID_Y)];
-    encoder.dispatch(dispatch.constants(&params).groups(grid).kind(OpKind::Embedding))
+    // A row of the table for each token, of a table that is bound whole.
+    let row = table.byte_len() / table.n() as u64;
+    let cost = Cost { read: Some(tokens.byte_len() + row * u64::from(params.m)), ..Cost::default() };
+    encoder.dispatch(dispatch.constants(&params).groups(grid).kind(OpKind::Embedding).cost(&cost))
 }
 
 /// Every kernel of this module, with the constants of each form: for checks of the translated code.

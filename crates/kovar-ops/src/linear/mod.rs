@@ -6,6 +6,7 @@ pub(crate) mod fast;
 mod sources;
 pub(crate) mod weights;
 
+use kovar::profile::Cost;
 use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
 use crate::{AffineMatrix, DenseMatrix, KernelForm, Matrix, Precision};
@@ -36,6 +37,13 @@ pub(crate) struct Params {
     pub(crate) n: u32,
     /// Length of a row of x and of the weights.
     pub(crate) k: u32,
+}
+
+impl Params {
+    /// A multiplication and an addition for each element of the weights and row of x. Bytes are those of the slots.
+    pub(crate) fn cost(&self) -> Cost {
+        Cost::of_operations(2 * u64::from(self.m) * u64::from(self.n) * u64::from(self.k))
+    }
 }
 
 /// Multiplies rows with a weight matrix: `y = x Wᵀ`, with `x` f32 [m, k], the matrix [n, k] and `y` f32 [m, n].
@@ -183,7 +191,7 @@ impl Product<'_> {
         let params = fast::FastParams::plain(self.params);
         let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).constants(&params);
         let dispatch = dispatch.bind(2, w.codes()).bind(3, w.scales()).bind(4, w.biases());
-        encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec))
+        encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec).cost(&self.params.cost()))
     }
 
     /// With x rounded to 8 bits before the product.
@@ -223,14 +231,15 @@ impl Product<'_> {
         let kernel = encoder.device().kernel(source, &affine_form(w))?;
         let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, self.y).constants(&self.params);
         let dispatch = dispatch.bind(2, w.codes()).bind(3, w.scales()).bind(4, w.biases());
-        encoder.dispatch(dispatch.groups(grid).kind(kind(self.params.m <= FEW)))
+        encoder.dispatch(dispatch.groups(grid).kind(kind(self.params.m <= FEW)).cost(&self.params.cost()))
     }
 
     fn dense(&self, encoder: &mut CommandEncoder, w: &DenseMatrix, few: bool) -> Result<()> {
         let source = if few { &self.sources.dense_vec } else { &self.sources.dense_mat };
         let kernel = encoder.device().kernel(source, &dense_form(w))?;
         let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).bind(2, w.weight());
-        encoder.dispatch(dispatch.constants(&self.params).groups(self.grid(few)).kind(kind(self.params.m <= FEW)))
+        let dispatch = dispatch.constants(&self.params).groups(self.grid(few)).kind(kind(self.params.m <= FEW));
+        encoder.dispatch(dispatch.cost(&self.params.cost()))
     }
 
     /// The grid of a kernel that multiplies each row of x on its own, or that makes tiles.

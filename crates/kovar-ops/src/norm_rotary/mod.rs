@@ -3,6 +3,7 @@
 mod cpu;
 
 use bytemuck::{Pod, Zeroable};
+use kovar::profile::Cost;
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Result};
 
 use crate::check::{Check, float_code};
@@ -90,7 +91,9 @@ pub fn norm_rotary(enc: &mut CommandEncoder, x: &Buffer, turn: &HeadTurn<'_>, y:
     let constants = Constants { rows: rows as u32, heads: heads as u32, half: freqs.len() as u32, eps, capacity };
     let kernel = enc.device().kernel(&NORM_ROTARY, &form(code, cache))?;
     let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, weight).bind(2, freqs).bind(3, position).bind(4, y);
-    enc.dispatch(dispatch.constants(&constants).groups(constants.groups()).kind(OpKind::Rotary))
+    // As many rows as of x, also of a cache.
+    let cost = Cost { written: Some(x.byte_len()), ..Cost::default() };
+    enc.dispatch(dispatch.constants(&constants).groups(constants.groups()).kind(OpKind::Rotary).cost(&cost))
 }
 
 /// The constants that make the kernel.

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use kovar::profile::Cost;
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Result};
 
 use crate::KernelForm;
@@ -47,7 +48,9 @@ pub fn advance(
     let capacity = check.len32("history", history)?;
     let kernel = enc.device().kernel(&ADVANCE, &[])?;
     let dispatch = Dispatch::new(&kernel).bind(0, chosen).bind(1, token).bind(2, position).bind(3, history);
-    enc.dispatch(dispatch.constants(&capacity).groups([1, 1, 1]).kind(OpKind::Sampling))
+    // One word each, also of the history.
+    let cost = Cost { read: Some(8), written: Some(12), ..Cost::default() };
+    enc.dispatch(dispatch.constants(&capacity).groups([1, 1, 1]).kind(OpKind::Sampling).cost(&cost))
 }
 
 /// Every kernel of this module.

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
 
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
+use crate::profile::Collector;
 use crate::stats::{Counters, Stats};
 use crate::{DeviceOptions, Result};
 
@@ -27,6 +28,9 @@ pub(crate) struct Core {
     pool: Mutex<Pool>,
     pub(super) next_allocation: AtomicU64,
     pub(crate) next_encoder: AtomicU32,
+    /// Whether there is a collector: nobody looks for one otherwise.
+    profiled: AtomicBool,
+    collector: Mutex<Option<Arc<Collector>>>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,6 +51,8 @@ impl Core {
             pool: Mutex::default(),
             next_allocation: AtomicU64::new(0),
             next_encoder: AtomicU32::new(0),
+            profiled: AtomicBool::new(false),
+            collector: Mutex::default(),
         })
     }
 
@@ -128,6 +134,26 @@ impl Core {
             self.settle();
         }
         Ok(())
+    }
+
+    /// Who keeps the times of what is submitted from now on.
+    pub(crate) fn set_collector(&self, collector: Option<Arc<Collector>>) {
+        let mut place = lock(&self.collector);
+        self.profiled.store(collector.is_some(), Ordering::Relaxed);
+        *place = collector;
+    }
+
+    /// Lets go of a collector, unless another has taken its place.
+    pub(crate) fn drop_collector(&self, collector: &Arc<Collector>) {
+        let mut place = lock(&self.collector);
+        if place.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, collector)) {
+            self.profiled.store(false, Ordering::Relaxed);
+            *place = None;
+        }
+    }
+
+    pub(crate) fn collector(&self) -> Option<Arc<Collector>> {
+        if self.profiled.load(Ordering::Relaxed) { lock(&self.collector).clone() } else { None }
     }
 
     pub(super) fn create(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {

@@ -1,12 +1,14 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use kovar_hal::{CommandBuffer, SubmitDesc};
 
 use super::Device;
 use crate::claim::Stamp;
-use crate::flight::{Flight, Used};
+use crate::flight::{Flight, Used, Watch};
 use crate::kernel::Kernel;
+use crate::profile::Command;
 use crate::{Error, Result, Submission};
 
 impl Device {
@@ -19,6 +21,7 @@ impl Device {
         kernels: Arc<[Kernel]>,
         label: &str,
         stamp: Option<&Stamp>,
+        listed: Option<Arc<[Command]>>,
     ) -> Result<Submission> {
         self.0.core.reap()?;
         let core = &self.0.core;
@@ -37,6 +40,7 @@ impl Device {
             waits: &[],
             signals: &[(core.timeline, value)],
         };
+        let watch = core.collector().map(|collector| Watch { collector, submitted: Instant::now() });
         // SAFETY: the commands are fresh or have ended, and what they use is kept by the flight below until the signal.
         unsafe { core.hal.submit(&desc) }?;
         *submitted = value;
@@ -45,10 +49,13 @@ impl Device {
             None => used.iter().for_each(|used| used.allocation.stamp(value, used.is_written())),
         }
         let end = Arc::new(OnceLock::new());
-        core.launched(Flight { value, label: label.into(), commands, used, _kernels: kernels, end: end.clone() });
+        let label: Box<str> = label.into();
+        let flight = Flight { value, label, commands, used, _kernels: kernels, listed, watch, end: end.clone() };
+        let label = flight.label.to_string();
+        core.launched(flight);
         drop(submitted);
         core.counters.submissions.fetch_add(1, Ordering::Relaxed);
-        Ok(Submission::new(self.clone(), end, value, label.into()))
+        Ok(Submission::new(self.clone(), end, value, label))
     }
 
     /// Waits until everything submitted so far has ended.

@@ -1,6 +1,7 @@
 use bytemuck::NoUninit;
 
 use super::touch::Touch;
+use crate::profile::Cost;
 use crate::{Buffer, Kernel};
 
 /// Slots that a kernel can have.
@@ -82,6 +83,7 @@ pub struct Dispatch<'a> {
     pub(crate) grid: GridSize<'a>,
     pub(crate) label: &'a str,
     pub(crate) kind: OpKind,
+    pub(crate) cost: Option<&'a Cost>,
     pub(crate) opaque: bool,
 }
 
@@ -98,6 +100,7 @@ impl<'a> Dispatch<'a> {
             grid: GridSize::None,
             label: "",
             kind: OpKind::Other,
+            cost: None,
             opaque: false,
         }
     }
@@ -188,6 +191,13 @@ impl<'a> Dispatch<'a> {
     #[inline]
     pub fn kind(mut self, kind: OpKind) -> Dispatch<'a> {
         self.kind = kind;
+        self
+    }
+
+    /// What it moves and computes, for profiles.
+    #[inline]
+    pub fn cost(mut self, cost: &'a Cost) -> Dispatch<'a> {
+        self.cost = Some(cost);
         self
     }
 

@@ -15,6 +15,7 @@ use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::{ConstantsKind, Tally};
 use crate::poison::{Effect, Use};
+use crate::profile::{About, Cost, Listing};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
 
@@ -55,7 +56,7 @@ impl CommandEncoder {
     pub(crate) fn new(device: Device, options: EncoderOptions) -> Result<CommandEncoder> {
         let desc = RecorderDesc { label: &options.label, timing: options.timing, reusable: false };
         let recorder = device.0.core.hal.create_recorder(&desc)?;
-        let mut issuer = Issuer::new(recorder, options.barriers);
+        let mut issuer = Issuer::new(recorder, options.barriers, options.timing);
         issuer.tracing = options.trace.then(Tracing::default);
         issuer.timed = options.time_barriers;
         Ok(CommandEncoder::with_sink(device, options.label, Sink::Live(issuer)))
@@ -148,10 +149,10 @@ impl CommandEncoder {
             let resource = self.resource(buffer);
             accesses.push(Access { resource, range, mode: Mode::Read });
         }
-        let Dispatch { kernel, constants, label, kind, opaque, .. } = dispatch;
+        let Dispatch { kernel, constants, label, kind, cost, opaque, .. } = dispatch;
         let (bindings, accesses) = (&mut bindings, &mut accesses);
         let narrowed = !dispatch.touches.is_empty();
-        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, opaque })
+        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, cost, opaque })
     }
 
     /// Records a baked dispatch on these buffers, one for each slot in order.
@@ -168,10 +169,10 @@ impl CommandEncoder {
         self.accesses(kernel, &slots, &bindings, &mut accesses);
         narrow(&slots, &record.touches, &mut accesses);
         let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
-        let (label, kind, opaque) = (record.label.as_ref(), record.kind, record.opaque);
+        let (label, kind, cost, opaque) = (record.label.as_ref(), record.kind, Some(&record.cost), record.opaque);
         let (bindings, accesses) = (&mut bindings, &mut accesses);
         let narrowed = !record.touches.is_empty();
-        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, opaque })
+        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, cost, opaque })
     }
 
     /// Records a copy between buffers of one element type and length, at word boundaries.
@@ -242,7 +243,8 @@ impl CommandEncoder {
         let trace = issuer.tracing.map(|tracing| Arc::new(tracing.finish(&label, names(&used))));
         let commands = issuer.recorder.finish()?;
         let stats = Stats { command_buffers: 1, ..issuer.stats };
-        let mut submission = device.submit(commands, used.into(), tally.kernels(), &label, None)?;
+        let listed = issuer.listing.map(Listing::finish);
+        let mut submission = device.submit(commands, used.into(), tally.kernels(), &label, None, listed)?;
         submission.trace = trace;
         device.0.core.counters.add(&stats);
         tally.count();
@@ -262,7 +264,7 @@ impl CommandEncoder {
 
     /// Sends a checked dispatch on its way.
     fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
-        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, label, kind, opaque } = checked;
+        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, label, kind, cost, opaque } = checked;
         let mut ring = None;
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
             let (binding, block) = self.place(constants)?;
@@ -278,9 +280,11 @@ impl CommandEncoder {
             Sink::Live(issuer) => {
                 let pipeline = kernel.0.pipeline;
                 let command = DispatchCommand { pipeline, bindings, constants, grid, label };
+                let groups = if let Grid::Groups(groups) = grid { Some(groups) } else { None };
+                let about = About { label, kernel: Some(kernel), kind, groups, cost };
                 // SAFETY: the bindings were checked against buffers and limits; `used` and `tally` keep everything
                 // alive until the submission has ended; the issuer puts a barrier before what conflicts.
-                issuer.issue(label, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
+                issuer.issue(&about, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
                 issuer.stats.dispatches += 1;
                 note(&mut self.used, kernel, accesses, narrowed);
                 self.tally.add(kernel, 1);
@@ -288,7 +292,8 @@ impl CommandEncoder {
             Sink::Capture(nodes) => {
                 note(&mut self.used, kernel, accesses, narrowed);
                 let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid);
-                nodes.push(Node { label: label.into(), kind, opaque, ..node });
+                let cost = cost.copied().unwrap_or_default();
+                nodes.push(Node { label: label.into(), kind, cost, opaque, ..node });
             }
         }
         Ok(())
@@ -298,7 +303,8 @@ impl CommandEncoder {
         match &mut self.sink {
             Sink::Live(issuer) => {
                 let used = &self.used;
-                issuer.issue(label, &accesses, |recorder| {
+                let about = About { label, kernel: None, kind: OpKind::Transfer, groups: None, cost: None };
+                issuer.issue(&about, &accesses, |recorder| {
                     // SAFETY: ranges lie in live buffers that `used` keeps, are whole words, and do not overlap.
                     unsafe { work.transfer(recorder, &accesses, |r| used[r.0 as usize].allocation.raw) }
                 })?;
@@ -308,7 +314,8 @@ impl CommandEncoder {
             Sink::Capture(nodes) => {
                 note_transfer(&mut self.used, &accesses);
                 let accesses = accesses.into_iter().collect();
-                nodes.push(Node { work, accesses, label: label.into(), kind: OpKind::Transfer, opaque: false });
+                let (label, kind, cost) = (label.into(), OpKind::Transfer, Cost::default());
+                nodes.push(Node { work, accesses, label, kind, cost, opaque: false });
             }
         }
         Ok(())
@@ -425,6 +432,7 @@ struct Checked<'a> {
     grid: Grid,
     label: &'a str,
     kind: OpKind,
+    cost: Option<&'a Cost>,
     opaque: bool,
 }
 

@@ -3,8 +3,9 @@ use std::time::Instant;
 use kovar_hal::Recorder;
 
 use crate::hazard::{Access, Cause, Conflict, NodeId, Tracing, Tracker};
+use crate::profile::{About, Listing};
 use crate::stats::Stats;
-use crate::{Barriers, Error, Result};
+use crate::{Barriers, Error, Result, Timing};
 
 /// The one way from a command to a recorder: live recording and replay of a graph both issue through it, so that their
 /// barriers are equal by construction.
@@ -14,6 +15,8 @@ pub(crate) struct Issuer {
     pub(crate) stats: Stats,
     /// What was issued, if it is to be examined.
     pub(crate) tracing: Option<Tracing>,
+    /// What was issued, if it is timed command by command.
+    pub(crate) listing: Option<Listing>,
     /// Whether the time that barriers take is taken.
     pub(crate) timed: bool,
     barriers: Barriers,
@@ -21,12 +24,13 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    pub(crate) fn new(recorder: Box<dyn Recorder>, barriers: Barriers) -> Issuer {
+    pub(crate) fn new(recorder: Box<dyn Recorder>, barriers: Barriers, timing: Timing) -> Issuer {
         Issuer {
             recorder,
             tracker: Tracker::default(),
             stats: Stats::default(),
             tracing: None,
+            listing: (timing == Timing::Dispatches).then(Listing::default),
             timed: false,
             barriers,
             nodes: 0,
@@ -37,7 +41,7 @@ impl Issuer {
     /// barrier comes back.
     pub(crate) fn issue(
         &mut self,
-        label: &str,
+        about: &About<'_>,
         accesses: &[Access],
         record: impl FnOnce(&mut dyn Recorder),
     ) -> Result<Option<Conflict>> {
@@ -51,7 +55,7 @@ impl Issuer {
             Barriers::Auto => self.tracker.conflict(accesses).inspect(|_| self.close(Cause::Tracker)),
             Barriers::Manual => match self.tracker.conflict(accesses) {
                 None => None,
-                Some(conflict) => return Err(Error::MissingBarrier { label: label.into(), conflict }),
+                Some(conflict) => return Err(Error::MissingBarrier { label: about.label.into(), conflict }),
             },
         };
         if self.tracker.is_empty() {
@@ -61,7 +65,10 @@ impl Issuer {
         }
         record(self.recorder.as_mut());
         if let Some(tracing) = &mut self.tracing {
-            tracing.command(label, accesses);
+            tracing.command(about.label, accesses);
+        }
+        if let Some(listing) = &mut self.listing {
+            listing.push(about, accesses);
         }
         self.tracker.record(NodeId(self.nodes), accesses);
         self.nodes += 1;

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 use super::dispatch::OpKind;
 use crate::hazard::{Access, ResourceId};
 use crate::kernel::Kernel;
+use crate::profile::{About, Cost};
 
 pub(crate) type Accesses = SmallVec<[Access; 8]>;
 
@@ -14,6 +15,7 @@ pub(crate) struct Node {
     pub(crate) accesses: Accesses,
     pub(crate) label: Box<str>,
     pub(crate) kind: OpKind,
+    pub(crate) cost: Cost,
     /// Touches what the accesses do not say: never moved, never passed.
     pub(crate) opaque: bool,
 }
@@ -58,6 +60,7 @@ impl Node {
             accesses: Accesses::new(),
             label: "barrier".into(),
             kind: OpKind::Other,
+            cost: Cost::default(),
             opaque: true,
         }
     }
@@ -92,8 +95,23 @@ impl Node {
             accesses,
             label: Box::default(),
             kind: OpKind::Other,
+            cost: Cost::default(),
             opaque: false,
         }
+    }
+}
+
+impl Node {
+    /// What a recorder is told of it.
+    pub(crate) fn about(&self) -> About<'_> {
+        let (kernel, groups) = match &self.work {
+            Work::Dispatch(work) => match work.grid {
+                NodeGrid::Groups(groups) => (Some(&work.kernel), Some(groups)),
+                NodeGrid::Indirect(_) => (Some(&work.kernel), None),
+            },
+            Work::Copy | Work::Fill(_) | Work::Barrier => (None, None),
+        };
+        About { label: &self.label, kernel, kind: self.kind, groups, cost: Some(&self.cost) }
     }
 }
 

@@ -3,6 +3,7 @@ use smallvec::SmallVec;
 use super::arguments;
 use super::dispatch::{Dispatch, GridSize, MAX_SLOTS, OpKind};
 use super::touch::Touch;
+use crate::profile::Cost;
 use crate::{Buffer, Error, Kernel, Misuse, Result};
 
 /// A dispatch whose kernel, grid and constants were checked and packed once. Only buffers are given when it is recorded.
@@ -29,6 +30,7 @@ pub struct DispatchRecord {
     pub(crate) groups: [u32; 3],
     pub(crate) label: Box<str>,
     pub(crate) kind: OpKind,
+    pub(crate) cost: Cost,
     pub(crate) opaque: bool,
     pub(crate) touches: SmallVec<[Touch; 2]>,
 }
@@ -55,6 +57,7 @@ impl DispatchRecord {
             groups,
             label: dispatch.label.into(),
             kind: dispatch.kind,
+            cost: dispatch.cost.copied().unwrap_or_default(),
             opaque: dispatch.opaque,
             touches: SmallVec::from_slice(dispatch.touches),
             kernel,

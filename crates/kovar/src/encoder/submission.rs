@@ -5,6 +5,7 @@ use kovar_hal::{HalError, TimeSpan};
 
 use crate::flight::End;
 use crate::hazard::Trace;
+use crate::profile::Command;
 use crate::{Device, Result};
 
 /// Work handed to the device. Dropping it lets the work go on: what it uses stays alive until it has ended.
@@ -26,6 +27,8 @@ pub struct Completed {
     pub time: Option<TimeSpan>,
     /// Start and end of each command, if they were asked for.
     pub times: Vec<Option<TimeSpan>>,
+    /// The commands that those times are of.
+    pub commands: Arc<[Command]>,
     /// What was recorded, if the encoder was asked to keep it.
     pub trace: Option<Arc<Trace>>,
 }
@@ -85,11 +88,12 @@ impl Submission {
     fn completed(self) -> Result<Completed> {
         self.device.0.core.settle();
         let Submission { end, label, trace, .. } = self;
-        let Some(End { status, time, times }) = end.get() else {
+        let Some(End { status, time, times, listed }) = end.get() else {
             return Err(HalError::DeviceLost { label, reason: "its end was missed".into() }.into());
         };
         status.clone()?;
-        Ok(Completed { label, time: *time, times: times.clone(), trace })
+        let commands = listed.clone().unwrap_or_default();
+        Ok(Completed { label, time: *time, times: times.clone(), commands, trace })
     }
 }
 

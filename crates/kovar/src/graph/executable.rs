@@ -10,6 +10,7 @@ use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
 use crate::kernel::Tally;
 use crate::poison::Effect;
+use crate::profile::{Command, Listing};
 use crate::stats::Stats;
 use crate::{Barriers, Buffer, DType, Device, Error, Kernel, Result, Submission};
 
@@ -52,6 +53,8 @@ pub struct Executable {
     copies: SmallVec<[Copy; 2]>,
     next: usize,
     stats: Stats,
+    /// The commands of one submission, if they are timed.
+    listed: Option<Arc<[Command]>>,
 }
 
 /// An allocation, and where in it the bytes of a numbered one begin.
@@ -100,6 +103,7 @@ impl Executable {
             copies: SmallVec::new(),
             next: 0,
             stats: Stats::default(),
+            listed: None,
         };
         executable.record()?;
         Ok(executable)
@@ -129,7 +133,8 @@ impl Executable {
         let copy = &mut self.copies[self.next];
         self.device.0.core.wait_for(copy.last)?;
         let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
-        let submission = self.device.submit(commands, used, kernels, &self.graph.label, Some(&self.claims.stamp))?;
+        let (label, stamp, listed) = (&self.graph.label, &self.claims.stamp, self.listed.clone());
+        let submission = self.device.submit(commands, used, kernels, label, Some(stamp), listed)?;
         copy.last = submission.number();
         self.next = (self.next + 1) % self.copies.len();
         self.device.0.core.counters.add(&self.stats);
@@ -183,9 +188,10 @@ impl Executable {
     fn record_copy(&mut self) -> Result<Arc<dyn CommandBuffer>> {
         let desc = RecorderDesc { label: &self.graph.label, timing: self.options.timing, reusable: true };
         let recorder = self.device.0.core.hal.create_recorder(&desc)?;
-        let mut issuer = Issuer::new(recorder, Barriers::Auto);
+        let mut issuer = Issuer::new(recorder, Barriers::Auto, self.options.timing);
         self.issue(&mut issuer)?;
         self.stats = issuer.stats;
+        self.listed = issuer.listing.map(Listing::finish);
         let commands = issuer.recorder.finish()?;
         self.device.0.core.counters.add(&Stats { command_buffers: 1, ..Stats::default() });
         Ok(commands)
@@ -199,7 +205,7 @@ impl Executable {
     pub fn trace(&self) -> Result<Trace> {
         let null = kovar_hal::null::adapter().open(&OpenOptions::default())?;
         let desc = RecorderDesc { label: &self.graph.label, timing: Timing::Off, reusable: false };
-        let mut issuer = Issuer::new(null.create_recorder(&desc)?, Barriers::Auto);
+        let mut issuer = Issuer::new(null.create_recorder(&desc)?, Barriers::Auto, Timing::Off);
         issuer.tracing = Some(Tracing::default());
         self.issue(&mut issuer)?;
         Ok(issuer.tracing.unwrap_or_default().finish(&self.graph.label, names(&self.claims.used)))
@@ -212,7 +218,7 @@ impl Executable {
                 match &node.work {
                     Work::Barrier => issuer.force_barrier(),
                     Work::Dispatch(work) => {
-                        issuer.issue(&node.label, &accesses, |recorder| {
+                        issuer.issue(&node.about(), &accesses, |recorder| {
                             // SAFETY: capture checked the arguments; the places lie in live allocations that `used`
                             // keeps; the issuer orders what conflicts, in terms of the real bytes.
                             unsafe { work.record(recorder, &node.label, |part| self.binding(part)) }
@@ -221,7 +227,7 @@ impl Executable {
                     }
                     Work::Copy | Work::Fill(_) => {
                         let raw = |resource: ResourceId| self.claims.used[resource.0 as usize].allocation.raw;
-                        issuer.issue(&node.label, &accesses, |recorder| {
+                        issuer.issue(&node.about(), &accesses, |recorder| {
                             // SAFETY: as above.
                             unsafe { node.work.transfer(recorder, &accesses, raw) }
                         })?;

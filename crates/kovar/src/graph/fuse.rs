@@ -6,6 +6,7 @@ use super::Graph;
 use crate::encoder::{Accesses, Kernelled, Node, NodeGrid, Part, Work};
 use crate::hazard::{Access, Mode, NodeId, ResourceId, Tracker};
 use crate::kernel::ConstantsKind;
+use crate::profile::Cost;
 use crate::{Device, Error, Kernel, Misuse, OpKind, Result};
 
 /// Commands between the first and the last of a match, at most.
@@ -133,7 +134,8 @@ impl Graph {
         let Some(found) = self.find(rule, start) else { return Ok(false) };
         let commands = found.iter().filter_map(|at| matched(&self.nodes[*at])).collect();
         let Some(replacement) = (rule.build)(&self.device, &Match { commands })? else { return Ok(false) };
-        let node = self.node_of(replacement)?;
+        let cost = fused_cost(found.iter().map(|at| &self.nodes[*at].cost));
+        let node = Node { cost, ..self.node_of(replacement)? };
         if is_aliased(&node) || !self.loses_nothing(&found, &node) || !self.can_meet(&found) {
             return Ok(false);
         }
@@ -234,7 +236,23 @@ impl Graph {
         let parts = slots.iter().map(|p| Part { resource: p.resource, offset: p.offset, len: p.len }).collect();
         let constants = SmallVec::from_vec(constants);
         let work = Kernelled { kernel, parts, constants, grid: NodeGrid::Groups(groups) };
-        Ok(Node { work: Work::Dispatch(Box::new(work)), accesses, label: label.into(), kind, opaque: false })
+        let cost = Cost::default();
+        Ok(Node { work: Work::Dispatch(Box::new(work)), accesses, label: label.into(), kind, cost, opaque: false })
+    }
+}
+
+/// A fused command computes what the commands in its place were said to, writes what the last of them does, and reads
+/// what its own slots show; where one of them reads a part that grows, the sum of what they were said to read.
+fn fused_cost<'a>(costs: impl DoubleEndedIterator<Item = &'a Cost> + Clone) -> Cost {
+    let told: SmallVec<[u64; 4]> = costs.clone().filter_map(|cost| cost.operations).collect();
+    let read = costs.clone().map(|cost| cost.read).sum::<Option<u64>>();
+    let grown = costs.clone().map(|cost| cost.read_per_position).sum();
+    Cost {
+        read: read.filter(|_| grown > 0),
+        written: costs.clone().next_back().and_then(|cost| cost.written),
+        operations: (!told.is_empty()).then(|| told.iter().sum()),
+        read_per_position: if read.is_some() { grown } else { 0 },
+        operations_per_position: costs.map(|cost| cost.operations_per_position).sum(),
     }
 }
 

@@ -1,5 +1,17 @@
-//! Measured times, summed up.
+//! What runs, how long it takes, and how near that is to what the device can do.
+//!
+//! A [`Profiler`] keeps the times of every submission of a device; a [`Report`] sums them up by command buffer and by
+//! command.
 
+mod clocks;
+mod cost;
+mod recorder;
+mod report;
 mod summary;
 
+pub use clocks::Clock;
+pub use cost::Cost;
+pub(crate) use recorder::{About, Collector, Listing};
+pub use recorder::{Command, Profile, Profiler, Run};
+pub use report::{BufferTimes, CommandTimes, Peaks, Report};
 pub use summary::Summary;

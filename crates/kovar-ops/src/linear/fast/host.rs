@@ -3,7 +3,7 @@
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, OpKind, Result};
 
 use super::{FastParams, Geometry, Shape, Stored, Work, fits, form, source};
-use crate::linear::{check, small_enough};
+use crate::linear::{Params, check, small_enough};
 use crate::{AffineMatrix, Matrix, check::float_code};
 
 /// A root-mean-square norm before a product.
@@ -147,6 +147,7 @@ impl<'a> Call<'a> {
         for (slot, buffer) in (2..).zip(weights.chain(more.iter().copied())) {
             dispatch = dispatch.bind(slot, buffer);
         }
-        encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec))
+        let cost = Params { m, n: n + n1 + n2, k }.cost();
+        encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec).cost(&cost))
     }
 }
