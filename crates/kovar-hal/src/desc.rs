@@ -16,6 +16,9 @@ pub struct OpenOptions {
     pub schedule: CpuSchedule,
     /// CPU: what is looked at while kernels run.
     pub checks: CpuChecks,
+    /// CPU, Vulkan and null: act as a device with memory of its own, whose [`MemoryKind::Device`] the host does not see and
+    /// which imports nothing. For tests on machines that have no such device.
+    pub discrete: bool,
 }
 
 /// What the CPU backend looks at while kernels run. All of it is off by default.

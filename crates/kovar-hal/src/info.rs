@@ -157,3 +157,12 @@ pub struct DeviceInfo {
     /// The form in which it takes kernels.
     pub shader: ShaderFormat,
 }
+
+impl DeviceInfo {
+    /// The same device as [`OpenOptions::discrete`](crate::OpenOptions) has it.
+    pub(crate) fn discrete(mut self) -> DeviceInfo {
+        self.memory.unified = false;
+        self.features.host_import = false;
+        self
+    }
+}

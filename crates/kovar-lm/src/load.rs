@@ -83,10 +83,16 @@ impl<'a> Loader<'a> {
             _ => DType::U32,
         };
         let owner = Arc::new(Bytes(tensor.clone()));
-        let (buffer, imported) = self.device.import(owner, dtype, tensor.shape(), tensor.name())?;
-        let count = if imported { &mut self.counts.imported } else { &mut self.counts.copied };
-        *count += tensor.byte_len() as u64;
-        (self.progress)(self.counts);
+        let Loader { counts, progress, .. } = self;
+        let part = |bytes| {
+            counts.copied += bytes;
+            progress(*counts);
+        };
+        let (buffer, imported) = self.device.import_with(owner, dtype, tensor.shape(), tensor.name(), part)?;
+        if imported {
+            self.counts.imported += tensor.byte_len() as u64;
+            (self.progress)(self.counts);
+        }
         Ok(buffer)
     }
 }

@@ -7,8 +7,10 @@ use kovar_hal::{MemoryKind, RawBuffer};
 use smallvec::SmallVec;
 
 use crate::claim::Claim;
-use crate::device::Core;
+use crate::device::{Core, Progress};
+use crate::map::HostView;
 use crate::poison::Poison;
+use crate::staging::PART;
 use crate::{DType, Element, Error, Result};
 
 /// Sizes of the axes, outermost first.
@@ -34,6 +36,8 @@ pub(crate) struct Allocation {
     pub(crate) last_write: AtomicU64,
     /// Host views: 0 none, n readers, -1 a writer.
     pub(crate) views: AtomicI32,
+    /// Those of them that the caller holds, counted alike.
+    pub(crate) maps: AtomicI32,
     /// Executables that use these bytes.
     pub(crate) claims: Mutex<SmallVec<[Claim; 1]>>,
     /// What failed submissions left.
@@ -198,16 +202,23 @@ impl Buffer {
         Ok(Buffer { dtype, shape: Shape::from_slice(shape), ..self.clone() })
     }
 
+    /// Whether the caller holds a view that a command which reads, or writes, these bytes would meet.
+    #[inline]
+    pub(crate) fn is_mapped_against(&self, writes: bool) -> bool {
+        let maps = self.allocation.maps.load(Ordering::Relaxed);
+        maps < 0 || (writes && maps > 0)
+    }
+
     /// Its bytes within the allocation.
     pub(crate) fn byte_range(&self) -> Range<u64> {
         self.offset..self.offset + self.byte_len()
     }
 
-    fn check_memory(&self) -> Result<()> {
+    pub(crate) fn check_memory(&self) -> Result<()> {
         if self.allocation.transient { Err(Error::Transient { label: self.label().into() }) } else { Ok(()) }
     }
 
-    fn check_elements<T: Element>(&self, given: usize) -> Result<()> {
+    pub(crate) fn check_elements<T: Element>(&self, given: usize) -> Result<()> {
         if T::DTYPE != self.dtype {
             return Err(Error::DType { label: self.label().into(), wanted: T::DTYPE, actual: self.dtype });
         }
@@ -236,7 +247,8 @@ impl Buffer {
     /// Replaces the elements, after the submissions that use them have ended.
     ///
     /// # Errors
-    /// [`Error::DType`], [`Error::Length`], [`Error::Mapped`] for memory that cannot be written, device errors.
+    /// [`Error::DType`], [`Error::Length`], [`Error::ReadOnly`] for imported memory, [`Error::Mapped`] while the host holds
+    /// a view of it, device errors.
     pub fn write<T: Element>(&self, data: &[T]) -> Result<()> {
         self.check_elements::<T>(data.len())?;
         self.write_bytes(bytemuck::cast_slice(data))
@@ -251,7 +263,7 @@ impl Buffer {
             return Err(Error::Poisoned { label: self.label().into() });
         }
         if allocation.raw.host.is_null() {
-            core.download(allocation.raw, self.offset, out)?;
+            core.download(allocation, self.offset, out)?;
         } else {
             // SAFETY: the view lies in the allocation; `HostView` vouches that no submission writes it meanwhile.
             unsafe {
@@ -264,71 +276,31 @@ impl Buffer {
     }
 
     pub(crate) fn write_bytes(&self, data: &[u8]) -> Result<()> {
+        self.write_bytes_with(data, &mut |_| ())
+    }
+
+    pub(crate) fn write_bytes_with(&self, data: &[u8], progress: Progress<'_>) -> Result<()> {
         let allocation = &self.allocation;
         let core = &allocation.core;
         if allocation.read_only {
-            return Err(Error::Mapped { label: self.label().into() });
+            return Err(Error::ReadOnly { label: self.label().into() });
         }
         self.check_memory()?;
         let _view = HostView::writer(allocation)?;
         if allocation.raw.host.is_null() {
-            core.upload(allocation.raw, self.offset, data)?;
+            // What was poisoned is clean when the copy has ended well.
+            core.upload(allocation, self.offset, data, progress)?;
         } else {
-            // SAFETY: the view lies in the allocation; `HostView` vouches that no submission uses it meanwhile, and that
-            // no other host view exists.
-            unsafe {
-                let to = allocation.raw.host.add(self.offset as usize);
-                std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
+            for (part, at) in data.chunks(PART).zip((self.offset as usize..).step_by(PART)) {
+                // SAFETY: the part lies in the view and so in the allocation; `HostView` vouches that no submission uses it
+                // meanwhile, and that no other host view exists.
+                unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), allocation.raw.host.add(at), part.len()) };
+                progress(part.len() as u64);
             }
+            allocation.poison.clear(&self.byte_range());
         }
-        allocation.poison.clear(&self.byte_range());
         core.counters.bytes_uploaded.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// The host's turn at an allocation: no submission that conflicts is in flight, and none can be committed until it ends.
-struct HostView<'a> {
-    allocation: &'a Allocation,
-    writer: bool,
-}
-
-impl<'a> HostView<'a> {
-    fn reader(allocation: &'a Allocation) -> Result<HostView<'a>> {
-        HostView::open(allocation, false)
-    }
-
-    fn writer(allocation: &'a Allocation) -> Result<HostView<'a>> {
-        HostView::open(allocation, true)
-    }
-
-    fn open(allocation: &'a Allocation, writer: bool) -> Result<HostView<'a>> {
-        loop {
-            allocation.core.wait_for(allocation.busy_until(writer))?;
-            // Commits hold this lock while they look at views and stamp the buffers they use.
-            let _turn = allocation.core.turn();
-            if !allocation.core.has_reached(allocation.busy_until(writer))? {
-                continue;
-            }
-            // A failure of what has ended must be known before its results are looked at or written anew.
-            allocation.core.settle();
-            let views = allocation.views.load(Ordering::Relaxed);
-            if views < 0 || (writer && views > 0) {
-                return Err(Error::Mapped { label: allocation.label.as_ref().into() });
-            }
-            allocation.views.store(if writer { -1 } else { views + 1 }, Ordering::Relaxed);
-            allocation.view_changes(writer, true);
-            return Ok(HostView { allocation, writer });
-        }
-    }
-}
-
-impl Drop for HostView<'_> {
-    fn drop(&mut self) {
-        let _turn = self.allocation.core.turn();
-        let views = self.allocation.views.load(Ordering::Relaxed);
-        self.allocation.views.store(if self.writer { 0 } else { views - 1 }, Ordering::Relaxed);
-        self.allocation.view_changes(self.writer, false);
     }
 }
 

@@ -71,6 +71,30 @@ pub enum Error {
         /// Label of the buffer.
         label: String,
     },
+    /// Imported memory, which nobody writes, was to be written.
+    #[error("buffer {label:?} is imported memory, which is read-only")]
+    ReadOnly {
+        /// Label of the buffer.
+        label: String,
+    },
+    /// The host does not see the memory.
+    #[error("buffer {label:?} lies in {memory:?} memory, which the host does not see here; use read and write")]
+    Hidden {
+        /// Label of the buffer.
+        label: String,
+        /// Where it lies.
+        memory: kovar_hal::MemoryKind,
+    },
+    /// Elements that do not begin where the host can read them in place.
+    #[error("buffer {label:?} begins at byte {offset}, where the host cannot see it as {dtype}; use read and write")]
+    Unaligned {
+        /// Label of the buffer.
+        label: String,
+        /// First byte in its allocation.
+        offset: u64,
+        /// Type of the elements.
+        dtype: DType,
+    },
     /// A buffer that exists within a graph alone was used outside it.
     #[error("buffer {label:?} is scratch of a capture and has no memory of its own; copy it to a real buffer")]
     Transient {
@@ -339,6 +363,14 @@ pub enum Misuse {
     Transient {
         /// The slot.
         slot: usize,
+    },
+    /// The host holds a view of the buffer.
+    #[error("slot {slot} ({label:?}) is mapped by the host; drop the view first")]
+    Mapped {
+        /// The slot.
+        slot: usize,
+        /// Label of the buffer.
+        label: String,
     },
     /// Elements said to be touched that are not in the buffer, or none.
     #[error("slot {slot} ({label:?}): {touch:?} of {len} elements")]

@@ -15,10 +15,12 @@ mod flight;
 mod graph;
 pub mod hazard;
 mod kernel;
+mod map;
 mod options;
 mod poison;
 mod pool;
 pub mod profile;
+mod staging;
 mod stats;
 
 pub use buffer::{Buffer, Shape};
@@ -36,6 +38,7 @@ pub use kovar_hal::{
     Backend, CooperativeShape, CpuChecks, CpuSchedule, DeviceInfo, DeviceKind, Features, HalError, Limits, MemoryInfo,
     MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
 };
+pub use map::{Mapped, MappedMut};
 pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions};
 pub use pool::PoolStats;
 pub use stats::{KernelStats, Stats};

@@ -62,6 +62,10 @@ pub struct DeviceOptions {
     pub schedule: CpuSchedule,
     /// CPU: what is looked at while kernels run.
     pub checks: CpuChecks,
+    /// CPU, Vulkan and null: act as a device with memory of its own, so that what is written to
+    /// [`MemoryKind::Device`](kovar_hal::MemoryKind) goes through the staging ring, and nothing is imported. It shows what a
+    /// program does on a discrete GPU where there is none.
+    pub discrete: bool,
     /// How long a wait for one submission may take before it ends with [`HalError::Timeout`](kovar_hal::HalError::Timeout).
     /// The work goes on; a device that is dropped meanwhile leaves its memory to it. None: no limit.
     pub time_limit: Option<Duration>,
@@ -78,8 +82,8 @@ impl DeviceOptions {
 
     /// The part of them that the backend gets.
     pub(crate) fn open(&self) -> OpenOptions {
-        let DeviceOptions { validation, threads, schedule, checks, .. } = *self;
-        OpenOptions { validation, threads, schedule, checks }
+        let DeviceOptions { validation, threads, schedule, checks, discrete, .. } = *self;
+        OpenOptions { validation, threads, schedule, checks, discrete }
     }
 
     /// Options for the device that the variable `KOVAR_DEVICE` names, if it is set; all else at its default.

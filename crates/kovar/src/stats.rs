@@ -57,6 +57,10 @@ stats! {
     bytes_uploaded,
     /// Bytes the host read from buffers.
     bytes_downloaded,
+    /// Bytes of both that went through the staging ring, because the host does not see the memory.
+    bytes_staged,
+    /// Times that a transfer found the staging ring full and waited for an older one.
+    staging_waits,
     /// Buffers allocated from the device.
     allocations,
     /// Bytes allocated from the device.

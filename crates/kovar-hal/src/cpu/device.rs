@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) struct CpuDevice {
     info: DeviceInfo,
+    discrete: bool,
     queue: Queue,
 }
 
@@ -24,7 +25,8 @@ impl CpuDevice {
         let threads = options.threads.unwrap_or(cores).max(1);
         let crew =
             Crew { threads: threads as u32, schedule: options.schedule, checks: options.checks, epoch: Instant::now() };
-        Ok(CpuDevice { info, queue: Queue::new(crew)? })
+        let info = if options.discrete { info.discrete() } else { info };
+        Ok(CpuDevice { info, discrete: options.discrete, queue: Queue::new(crew)? })
     }
 }
 
@@ -38,11 +40,12 @@ impl Device for CpuDevice {
     }
 
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        memory::allocate(desc)
+        let buffer = memory::allocate(desc)?;
+        Ok(if self.discrete { memory::hide(buffer, desc.memory) } else { buffer })
     }
 
     unsafe fn import_buffer(&self, memory: NonNull<u8>, len: u64, _: &str) -> Result<Option<RawBuffer>> {
-        Ok(Some(memory::import(memory, len)))
+        Ok((!self.discrete).then(|| memory::import(memory, len)))
     }
 
     unsafe fn destroy_buffer(&self, buffer: RawBuffer) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claims::{Claims, MAX_GROUPS};
 use super::kernel::{CpuBinding, CpuDispatch};
+use super::memory;
 use super::pipeline::CpuPipeline;
 use super::race::{AccessLog, Actor, Watch};
 use crate::{
@@ -182,10 +183,13 @@ pub(crate) struct CpuRecorder {
     labels: Option<Vec<String>>,
 }
 
-fn binding(buffer: RawBuffer, offset: u64, len: u64, writable: bool) -> CpuBinding {
+/// # Safety
+/// The buffer is alive and the range lies in it.
+unsafe fn binding(buffer: RawBuffer, offset: u64, len: u64, writable: bool) -> CpuBinding {
     debug_assert!(offset + len <= buffer.len);
-    // `wrapping_add` keeps this free of unsafe; the range lies within the buffer by contract.
-    CpuBinding { ptr: buffer.host.wrapping_add(offset as usize), len: len as usize, writable }
+    // SAFETY: passed on from the caller.
+    let ptr = unsafe { memory::address(buffer).add(offset as usize) };
+    CpuBinding { ptr, len: len as usize, writable }
 }
 
 impl CpuRecorder {
@@ -230,25 +234,31 @@ impl Recorder for CpuRecorder {
         };
         let first = self.bindings.len();
         for (slot, b) in command.bindings.iter().enumerate() {
-            self.bindings.push(binding(b.buffer, b.offset, b.len, pipeline.writable.get(slot) == Some(&true)));
+            let writable = pipeline.writable.get(slot) == Some(&true);
+            // SAFETY: bindings lie in live buffers (contract), here and below.
+            self.bindings.push(unsafe { binding(b.buffer, b.offset, b.len, writable) });
         }
         let at = self.constants.len();
         self.constants.extend_from_slice(command.constants);
         let grid = match command.grid {
             Grid::Groups(groups) => JobGrid::Groups(groups),
-            Grid::Indirect { buffer, offset } => JobGrid::Indirect(binding(buffer, offset, 12, false)),
+            // SAFETY: as above.
+            Grid::Indirect { buffer, offset } => JobGrid::Indirect(unsafe { binding(buffer, offset, 12, false) }),
         };
         let (bindings, constants) = (first..self.bindings.len(), at..self.constants.len());
         self.push(Work::Kernel { pipeline, bindings, constants, grid }, command.label);
     }
 
     unsafe fn copy(&mut self, source: RawBuffer, from: u64, destination: RawBuffer, to: u64, len: u64) {
-        let (from, to) = (binding(source, from, len, false), binding(destination, to, len, true));
+        // SAFETY: both ranges lie in live buffers (contract).
+        let (from, to) = unsafe { (binding(source, from, len, false), binding(destination, to, len, true)) };
         self.push(Work::Copy { from, to }, "");
     }
 
     unsafe fn fill(&mut self, buffer: RawBuffer, offset: u64, len: u64, word: u32) {
-        self.push(Work::Fill { to: binding(buffer, offset, len, true), word }, "");
+        // SAFETY: the range lies in a live buffer (contract).
+        let to = unsafe { binding(buffer, offset, len, true) };
+        self.push(Work::Fill { to, word }, "");
     }
 
     fn barrier(&mut self) {

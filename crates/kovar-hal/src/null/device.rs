@@ -12,6 +12,7 @@ use crate::{
 
 pub(crate) struct NullDevice {
     pub(crate) info: DeviceInfo,
+    pub(crate) discrete: bool,
 }
 
 impl Device for NullDevice {
@@ -24,11 +25,12 @@ impl Device for NullDevice {
     }
 
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        memory::allocate(desc)
+        let buffer = memory::allocate(desc)?;
+        Ok(if self.discrete { memory::hide(buffer, desc.memory) } else { buffer })
     }
 
     unsafe fn import_buffer(&self, memory: NonNull<u8>, len: u64, _: &str) -> Result<Option<RawBuffer>> {
-        Ok(Some(memory::import(memory, len)))
+        Ok((!self.discrete).then(|| memory::import(memory, len)))
     }
 
     unsafe fn destroy_buffer(&self, buffer: RawBuffer) {

@@ -53,7 +53,8 @@ impl Adapter for NullAdapter {
         &self.info
     }
 
-    fn open(&self, _: &OpenOptions) -> Result<Arc<dyn Device>> {
-        Ok(Arc::new(device::NullDevice { info: self.info.clone() }))
+    fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Device>> {
+        let info = if options.discrete { self.info.clone().discrete() } else { self.info.clone() };
+        Ok(Arc::new(device::NullDevice { info, discrete: options.discrete }))
     }
 }

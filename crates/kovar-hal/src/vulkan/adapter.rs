@@ -65,6 +65,8 @@ impl Adapter for VulkanAdapter {
             true => self.validated()?,
             false => (self.instance.clone(), self.physical),
         };
-        Ok(Arc::new(VulkanDevice::open(instance, physical, self.capabilities.clone())?))
+        let capabilities = self.capabilities.clone();
+        let capabilities = if options.discrete { capabilities.discrete() } else { capabilities };
+        Ok(Arc::new(VulkanDevice::open(instance, physical, capabilities)?))
     }
 }

@@ -9,6 +9,8 @@ use crate::{Backend, CooperativeShape, DeviceInfo, DeviceKind, Features, Limits,
 #[derive(Clone)]
 pub(crate) struct Capabilities {
     pub(crate) info: DeviceInfo,
+    /// See [`OpenOptions::discrete`](crate::OpenOptions).
+    pub(crate) discrete: bool,
     pub(crate) version: u32,
     pub(crate) extensions: Extensions,
     pub(crate) features: FeatureSet,
@@ -111,6 +113,7 @@ impl Capabilities {
         };
         Ok(Capabilities {
             info,
+            discrete: false,
             version,
             extensions,
             features,
@@ -122,6 +125,13 @@ impl Capabilities {
             cache_identity: (p.core.vendor_id, p.core.device_id, p.core.pipeline_cache_uuid),
             identity: (p.v11.device_uuid, p.v11.driver_uuid, name),
         })
+    }
+}
+
+impl Capabilities {
+    /// The same device with memory that the host does not see.
+    pub(crate) fn discrete(self) -> Capabilities {
+        Capabilities { info: self.info.discrete(), discrete: true, ..self }
     }
 }
 

@@ -216,6 +216,8 @@ impl Gpu {
             self.free_buffer(*buffer);
             return Err(e);
         }
+        let hidden = self.capabilities.discrete && desc.memory == MemoryKind::Device;
+        let host = if hidden { std::ptr::null_mut() } else { host };
         Ok(RawBuffer { id: Box::into_raw(buffer) as usize, host, len: desc.size })
     }
 
@@ -233,7 +235,9 @@ impl Gpu {
     /// As for `Device::import_buffer`.
     pub(crate) unsafe fn import_buffer(&self, memory: NonNull<u8>, len: u64, label: &str) -> Result<Option<RawBuffer>> {
         let limits = &self.capabilities.info.limits;
-        let Some(functions) = &self.host_memory else { return Ok(None) };
+        let Some(functions) = self.host_memory.as_ref().filter(|_| !self.capabilities.discrete) else {
+            return Ok(None);
+        };
         let aligned = (memory.as_ptr() as u64 | len).is_multiple_of(limits.import_alignment);
         if !aligned || len == 0 || len > limits.buffer {
             return Ok(None);

@@ -42,7 +42,8 @@ impl Model {
         Model::load_with(device, path, |_| ())
     }
 
-    /// As [`load`](Model::load), and tells `progress` about it after each tensor.
+    /// As [`load`](Model::load), and tells `progress` about it after each tensor that is used in place, and after each part
+    /// of one that is copied.
     pub fn load_with(device: &Device, path: impl AsRef<Path>, mut progress: impl FnMut(LoadProgress)) -> Result<Model> {
         let dir = ModelDir::open(path)?;
         let config = Config::from_json(dir.path(), dir.config())?;

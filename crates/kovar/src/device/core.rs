@@ -7,6 +7,7 @@ use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
 use crate::profile::Collector;
+use crate::staging::Ring;
 use crate::stats::{Counters, Stats};
 use crate::{DeviceOptions, Result};
 
@@ -23,9 +24,13 @@ pub(crate) struct Core {
     reached: AtomicU64,
     /// Locked after `submitted`.
     pub(super) flights: Mutex<Flights>,
+    /// The last handle of the device is gone: whoever hands work over waits for it, for nobody lands it later.
+    pub(super) closed: AtomicBool,
     /// How long a wait for a submission may take.
     limit: Option<Duration>,
     pool: Mutex<Pool>,
+    /// Locked before `submitted`.
+    pub(super) ring: Mutex<Ring>,
     pub(super) next_allocation: AtomicU64,
     pub(crate) next_encoder: AtomicU32,
     /// Whether there is a collector: nobody looks for one otherwise.
@@ -47,8 +52,10 @@ impl Core {
             submitted: Mutex::new(0),
             reached: AtomicU64::new(0),
             flights: Mutex::default(),
+            closed: AtomicBool::new(false),
             limit: options.time_limit,
             pool: Mutex::default(),
+            ring: Mutex::default(),
             next_allocation: AtomicU64::new(0),
             next_encoder: AtomicU32::new(0),
             profiled: AtomicBool::new(false),
@@ -62,6 +69,11 @@ impl Core {
 
     pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         lock(&self.pool)
+    }
+
+    /// The largest number of a submission that is known to have ended.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire)
     }
 
     pub(crate) fn has_reached(&self, value: u64) -> Result<bool> {
@@ -97,7 +109,7 @@ impl Core {
         if self.wait_until(value, self.limit)? {
             return Ok(());
         }
-        let label = lock(&self.flights).first().map_or("host transfer".into(), |flight| flight.label.to_string());
+        let label = lock(&self.flights).first().map_or("unknown".into(), |flight| flight.label.to_string());
         Err(match self.limit {
             Some(limit) => HalError::Timeout { label, reason: format!("it runs on after {limit:?}") },
             None => HalError::DeviceLost { label, reason: "it never ended".into() },
@@ -122,7 +134,7 @@ impl Core {
 
     /// Lets go of what ended submissions used, as far as they are known to have ended.
     pub(crate) fn settle(&self) {
-        let ended = lock(&self.flights).land(self.reached.load(Ordering::Acquire));
+        let ended = lock(&self.flights).land(self.reached());
         drop(ended);
     }
 
@@ -165,8 +177,8 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        for raw in lock(&self.pool).drain() {
-            // SAFETY: blocks in the pool are used by nobody.
+        for raw in lock(&self.pool).drain().into_iter().chain(lock(&self.ring).raw) {
+            // SAFETY: blocks in the pool are used by nobody, and transfers have ended as submissions have: see below.
             unsafe { self.hal.destroy_buffer(raw) };
         }
         // SAFETY: every submission has ended: `Shared` waited for them when it was dropped.

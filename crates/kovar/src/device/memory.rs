@@ -108,6 +108,25 @@ impl Device {
     where
         O: AsRef<[u8]> + Send + Sync + 'static,
     {
+        self.import_with(owner, dtype, shape, label, |_| ())
+    }
+
+    /// As [`import`](Device::import), and tells of each part that is copied: its bytes, when they are in the buffer or on
+    /// their way to it. Without a copy it tells nothing.
+    ///
+    /// # Errors
+    /// As [`import`](Device::import).
+    pub fn import_with<O>(
+        &self,
+        owner: Arc<O>,
+        dtype: DType,
+        shape: &[usize],
+        label: &str,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(Buffer, bool)>
+    where
+        O: AsRef<[u8]> + Send + Sync + 'static,
+    {
         let bytes = (*owner).as_ref();
         let (_, wanted) = byte_len(label, dtype, shape)?;
         if bytes.len() as u64 != wanted {
@@ -127,7 +146,7 @@ impl Device {
             }
         }
         let buffer = self.buffer_in(MemoryKind::Device, dtype, shape, label)?;
-        buffer.write_bytes(bytes)?;
+        buffer.write_bytes_with(bytes, &mut progress)?;
         Ok((buffer, false))
     }
 
@@ -158,6 +177,7 @@ impl Device {
             last_use: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             views: AtomicI32::new(0),
+            maps: AtomicI32::new(0),
             claims: Mutex::default(),
             poison: Poison::default(),
             hint: AtomicU64::new(u64::MAX),

@@ -4,11 +4,14 @@ mod submit;
 mod transfer;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kovar_hal::{DeviceInfo, HalError};
 
 pub(crate) use self::core::Core;
 use self::core::lock;
+pub(crate) use self::submit::Work;
+pub(crate) use self::transfer::Progress;
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
 use crate::stats::{KernelStats, Stats};
 use crate::{CommandEncoder, DeviceOptions, EncoderOptions, Error, Result};
@@ -34,6 +37,7 @@ pub(crate) struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let core = &self.core;
+        core.closed.store(true, Ordering::SeqCst);
         let last = lock(&core.flights).last().map(|flight| flight.value);
         let ended = last.map_or(Ok(()), |last| core.wait_for(last));
         self.registry.close(core);

@@ -5,54 +5,40 @@ use std::time::Instant;
 use kovar_hal::{CommandBuffer, SubmitDesc};
 
 use super::Device;
+use super::core::Core;
 use crate::claim::Stamp;
-use crate::flight::{Flight, Used, Watch};
+use crate::flight::{End, Flight, Used, Watch};
 use crate::kernel::Kernel;
 use crate::profile::Command;
 use crate::{Error, Result, Submission};
 
+/// Finished commands, with all that they use.
+pub(crate) struct Work<'a> {
+    pub(crate) commands: Arc<dyn CommandBuffer>,
+    pub(crate) used: Arc<[Used]>,
+    pub(crate) kernels: Arc<[Kernel]>,
+    /// The commands, if they are timed.
+    pub(crate) listed: Option<Arc<[Command]>>,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) label: &'a str,
+}
+
 impl Device {
-    /// Hands finished commands over, with all that they use. With the stamp of an executable, which knows of the host's
-    /// views, what it uses is not walked.
-    pub(crate) fn submit(
-        &self,
-        commands: Arc<dyn CommandBuffer>,
-        used: Arc<[Used]>,
-        kernels: Arc<[Kernel]>,
-        label: &str,
-        stamp: Option<&Stamp>,
-        listed: Option<Arc<[Command]>>,
-    ) -> Result<Submission> {
-        self.0.core.reap()?;
+    /// Hands work over. With the stamp of an executable, which knows of the host's views, what it uses is not walked.
+    pub(crate) fn submit(&self, mut work: Work<'_>, stamp: Option<&Stamp>) -> Result<Submission> {
         let core = &self.0.core;
+        core.reap()?;
         let mut submitted = core.turn();
-        let looked_at = if stamp.is_none_or(Stamp::is_blocked) { &used[..] } else { &[] };
+        let looked_at = if stamp.is_none_or(Stamp::is_blocked) { &work.used[..] } else { &[] };
         for used in looked_at {
             let views = used.allocation.views.load(Ordering::Relaxed);
             if views < 0 || (used.is_written() && views > 0) {
                 return Err(Error::Mapped { label: used.allocation.label.as_ref().into() });
             }
         }
-        let value = *submitted + 1;
-        let desc = SubmitDesc {
-            label,
-            commands: std::slice::from_ref(&commands),
-            waits: &[],
-            signals: &[(core.timeline, value)],
-        };
-        let watch = core.collector().map(|collector| Watch { collector, submitted: Instant::now() });
-        // SAFETY: the commands are fresh or have ended, and what they use is kept by the flight below until the signal.
-        unsafe { core.hal.submit(&desc) }?;
-        *submitted = value;
-        match stamp {
-            Some(stamp) => stamp.set(value),
-            None => used.iter().for_each(|used| used.allocation.stamp(value, used.is_written())),
-        }
-        let end = Arc::new(OnceLock::new());
-        let label: Box<str> = label.into();
-        let flight = Flight { value, label, commands, used, _kernels: kernels, listed, watch, end: end.clone() };
-        let label = flight.label.to_string();
-        core.launched(flight);
+        let label = work.label.into();
+        work.watch = core.collector().map(|collector| Watch { collector, submitted: Instant::now() });
+        let (value, end) = core.launch(&mut submitted, work, stamp)?;
         drop(submitted);
         core.counters.submissions.fetch_add(1, Ordering::Relaxed);
         Ok(Submission::new(self.clone(), end, value, label))
@@ -66,5 +52,36 @@ impl Device {
         let last = *self.0.core.turn();
         self.0.core.wait_for(last)?;
         self.0.core.reap()
+    }
+}
+
+impl Core {
+    /// Hands work to the device, whatever views the host has. `submitted` is the number of the last submission, whose lock
+    /// the caller holds; the new one comes back.
+    pub(super) fn launch(
+        &self,
+        submitted: &mut u64,
+        work: Work<'_>,
+        stamp: Option<&Stamp>,
+    ) -> Result<(u64, Arc<OnceLock<End>>)> {
+        let Work { commands, used, kernels, listed, watch, label } = work;
+        let value = *submitted + 1;
+        let desc = SubmitDesc {
+            label,
+            commands: std::slice::from_ref(&commands),
+            waits: &[],
+            signals: &[(self.timeline, value)],
+        };
+        // SAFETY: the commands are fresh or have ended, and what they use is kept by the flight below until the signal.
+        unsafe { self.hal.submit(&desc) }?;
+        *submitted = value;
+        match stamp {
+            Some(stamp) => stamp.set(value),
+            None => used.iter().for_each(|used| used.allocation.stamp(value, used.is_written())),
+        }
+        let end = Arc::new(OnceLock::new());
+        let (label, ended) = (label.into(), end.clone());
+        self.launched(Flight { value, label, commands, used, _kernels: kernels, listed, watch, end: ended });
+        Ok((value, end))
     }
 }

@@ -91,6 +91,8 @@ fn misfit(
         Some(Misuse::Foreign { slot, label: label() })
     } else if buffer.allocation.transient && !capturing {
         Some(Misuse::Transient { slot })
+    } else if !capturing && buffer.is_mapped_against(wanted.access == Mode::Write) {
+        Some(Misuse::Mapped { slot, label: label() })
     } else if !bound.offset.is_multiple_of(alignment) {
         Some(Misuse::Misaligned { slot, label: label(), offset: bound.offset, alignment })
     } else if bound.len > limits.binding {
@@ -137,13 +139,16 @@ pub(super) fn touches(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], tou
 }
 
 /// Checks the grid.
-pub(super) fn grid(dispatch: &Dispatch<'_>, limits: &Limits) -> Result<kovar_hal::Grid> {
+pub(super) fn grid(dispatch: &Dispatch<'_>, Context { limits, capturing }: Context<'_>) -> Result<kovar_hal::Grid> {
     let groups = match dispatch.grid {
         GridSize::None => return Err(refuse(dispatch.kernel, Misuse::NoGrid)),
         GridSize::Indirect(buffer) => {
             let misuse = |reason: &str| Misuse::Transfer(format!("indirect grid in {:?}: {reason}", buffer.label()));
             if !Arc::ptr_eq(&buffer.allocation.core, &dispatch.kernel.0.core) {
                 return Err(refuse(dispatch.kernel, misuse("belongs to another device")));
+            }
+            if !capturing && buffer.is_mapped_against(false) {
+                return Err(refuse(dispatch.kernel, misuse("is mapped by the host; drop the view first")));
             }
             if buffer.byte_len() < INDIRECT || !buffer.offset.is_multiple_of(4) {
                 return Err(refuse(dispatch.kernel, misuse("wants 12 bytes at a multiple of 4")));

@@ -11,6 +11,7 @@ use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
 use super::submission::Submission;
 use super::touch::Touch;
+use crate::device;
 use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::{ConstantsKind, Tally};
@@ -139,7 +140,7 @@ impl CommandEncoder {
         arguments::constants(&dispatch)?;
         let mut bindings = Bindings::new();
         arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context, &mut bindings)?;
-        let grid = arguments::grid(&dispatch, context.limits)?;
+        let grid = arguments::grid(&dispatch, context)?;
         arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
         let mut accesses = Accesses::new();
         self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
@@ -244,7 +245,9 @@ impl CommandEncoder {
         let commands = issuer.recorder.finish()?;
         let stats = Stats { command_buffers: 1, ..issuer.stats };
         let listed = issuer.listing.map(Listing::finish);
-        let mut submission = device.submit(commands, used.into(), tally.kernels(), &label, None, listed)?;
+        let (used, kernels) = (used.into(), tally.kernels());
+        let work = device::Work { commands, used, kernels, listed, watch: None, label: &label };
+        let mut submission = device.submit(work, None)?;
         submission.trace = trace;
         device.0.core.counters.add(&stats);
         tally.count();
@@ -354,6 +357,9 @@ impl CommandEncoder {
         }
         if buffer.allocation.transient && !self.is_capturing() {
             return Err(Error::Transient { label: buffer.label().into() });
+        }
+        if !self.is_capturing() && buffer.is_mapped_against(mode == Mode::Write) {
+            return Err(transfer(format!("{:?} is mapped by the host; drop the view first", buffer.label())));
         }
         if !offset.is_multiple_of(4) || !len.is_multiple_of(4) {
             return Err(transfer(format!("{len} bytes at offset {offset} of {:?}: not whole words", buffer.label())));

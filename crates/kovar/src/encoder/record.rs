@@ -1,6 +1,6 @@
 use smallvec::SmallVec;
 
-use super::arguments;
+use super::arguments::{self, Context};
 use super::dispatch::{Dispatch, GridSize, MAX_SLOTS, OpKind};
 use super::touch::Touch;
 use crate::profile::Cost;
@@ -48,7 +48,7 @@ impl DispatchRecord {
             return Err(Error::Dispatch { kernel: kernel.name().into(), misuse });
         }
         let limits = &kernel.0.core.hal.info().limits;
-        let groups = match arguments::grid(dispatch, limits)? {
+        let groups = match arguments::grid(dispatch, Context { limits, capturing: false })? {
             kovar_hal::Grid::Groups(groups) => groups,
             kovar_hal::Grid::Indirect { .. } => [0; 3],
         };

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::{Graph, MemoryPlan};
 use crate::claim::Claims;
+use crate::device;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
 use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
@@ -133,8 +134,9 @@ impl Executable {
         let copy = &mut self.copies[self.next];
         self.device.0.core.wait_for(copy.last)?;
         let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
-        let (label, stamp, listed) = (&self.graph.label, &self.claims.stamp, self.listed.clone());
-        let submission = self.device.submit(commands, used, kernels, label, Some(stamp), listed)?;
+        let (label, listed) = (&self.graph.label, self.listed.clone());
+        let work = device::Work { commands, used, kernels, listed, watch: None, label };
+        let submission = self.device.submit(work, Some(&self.claims.stamp))?;
         copy.last = submission.number();
         self.next = (self.next + 1) % self.copies.len();
         self.device.0.core.counters.add(&self.stats);

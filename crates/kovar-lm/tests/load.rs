@@ -1,0 +1,89 @@
+//! Loading a model: what is told of it, and what becomes of its bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "../../kovar-weights/tests/common/mod.rs"]
+mod folders;
+
+use common::{Golden, assert_valid, greedy, shipped};
+use folders::{Folder, Tensors};
+use kovar::{Device, DeviceOptions};
+use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions};
+use serde_json::json;
+
+/// Every device of the machine, as it is and acting as one with memory of its own.
+fn each(test: &str, check: impl Fn(&Device, bool)) {
+    for subject in kovar_testing::subjects(test) {
+        for discrete in [false, true] {
+            let device = Some(subject.name.parse().unwrap());
+            let options =
+                DeviceOptions { device, validation: subject.validation, discrete, ..DeviceOptions::default() };
+            let device = Device::open(&options).unwrap();
+            check(&device, discrete);
+            assert_valid(&device);
+        }
+    }
+}
+
+/// A model of one small layer with an embedding of 5 MiB. Its data begins at an odd byte, as MLX writes files.
+fn large_embedding() -> Folder {
+    const VOCAB: usize = 40_960;
+    let config = json!({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": VOCAB,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e4, "max_position_embeddings": 64, "tie_word_embeddings": true,
+    });
+    let layer = |rest: &str| format!("model.layers.0.{rest}.weight");
+    let mut tensors = Tensors::new().zeros("model.embed_tokens.weight", "BF16", &[VOCAB, 64]);
+    for name in ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"] {
+        tensors = tensors.zeros(&layer(name), "BF16", &[64, 64]);
+    }
+    for (name, shape) in [("mlp.gate_proj", [128, 64]), ("mlp.up_proj", [128, 64]), ("mlp.down_proj", [64, 128])] {
+        tensors = tensors.zeros(&layer(name), "BF16", &shape);
+    }
+    for name in [layer("input_layernorm"), layer("post_attention_layernorm"), "model.norm.weight".into()] {
+        tensors = tensors.zeros(&name, "BF16", &[64]);
+    }
+    Folder::with(config, &tensors)
+}
+
+fn steps(device: &Device, folder: &std::path::Path) -> Vec<LoadProgress> {
+    let mut steps = vec![LoadProgress::default()];
+    let model = Model::load_with(device, folder, |progress| steps.push(progress)).unwrap();
+    assert_eq!(Some(&model.loaded()), steps.last());
+    steps
+}
+
+#[test]
+fn progress_goes_up_to_the_total_and_has_steps_within_a_large_tensor() {
+    let folder = large_embedding();
+    each("progress_goes_up_to_the_total_and_has_steps_within_a_large_tensor", |device, discrete| {
+        let before = device.stats();
+        let steps = steps(device, folder.path());
+        let (last, total) = (steps[steps.len() - 1], steps[1].total);
+        assert!(steps.is_sorted_by_key(LoadProgress::done));
+        assert!(steps[1..].iter().all(|step| step.total == total) && last.done() == total);
+        let largest = steps.windows(2).map(|pair| pair[1].copied - pair[0].copied).max().unwrap();
+        assert!(largest <= 4 << 20, "a step of {largest} bytes");
+        let staged = (device.stats() - before).bytes_staged;
+        if discrete {
+            assert_eq!((last.imported, last.copied), (0, total));
+            // Tables that are made while loading go the same way.
+            assert!(staged >= total, "{staged} of {total}");
+        } else {
+            assert_eq!(staged, 0);
+        }
+    });
+}
+
+#[test]
+fn a_model_in_memory_that_the_host_does_not_see_gives_the_same_tokens() {
+    let golden = Golden::shipped(2);
+    each("a_model_in_memory_that_the_host_does_not_see_gives_the_same_tokens", |device, _| {
+        let model = std::sync::Arc::new(Model::load(device, shipped()).unwrap());
+        let options = SessionOptions { precision: Precision::Exact, ..SessionOptions::default() };
+        let mut session = Session::new(model, &options).unwrap();
+        let tokens = greedy(&mut session, &golden.tokens[..golden.prompt], 12);
+        assert_eq!(tokens, golden.greedy[..12]);
+    });
+}
