@@ -10,6 +10,7 @@ use crate::claim::Claim;
 use crate::device::{Core, Progress};
 use crate::map::HostView;
 use crate::poison::Poison;
+use crate::pool::{Block, Lease};
 use crate::staging::PART;
 use crate::{DType, Element, Error, Result};
 
@@ -23,8 +24,7 @@ pub(crate) struct Allocation {
     pub(crate) memory: MemoryKind,
     pub(crate) label: Box<str>,
     pub(crate) id: u64,
-    /// Size class, if the memory goes back to the pool.
-    pub(crate) class: Option<u64>,
+    pub(crate) home: Home,
     /// Owner of imported memory, kept alive by this field.
     pub(crate) _owner: Option<Arc<dyn Any + Send + Sync>>,
     /// Bytes of imported memory are never written.
@@ -46,15 +46,38 @@ pub(crate) struct Allocation {
     pub(crate) hint: AtomicU64,
 }
 
+/// Where memory goes when its last user is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// To the pool.
+    Pool(Lease),
+    /// To the device.
+    Device,
+    /// There is none, or it is gone already.
+    None,
+}
+
+impl Allocation {
+    /// The memory, if it is of the pool; the allocation has none any more.
+    pub(crate) fn into_block(mut self) -> Option<Block> {
+        match self.home {
+            Home::Pool(lease) => {
+                self.home = Home::None;
+                Some(Block { memory: self.memory, lease, raw: self.raw })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Drop for Allocation {
     fn drop(&mut self) {
-        if self.transient {
-            return;
-        }
-        match self.class {
-            Some(class) => self.core.pool().give(self.memory, class, self.raw),
-            // SAFETY: submissions in flight hold a clone of the allocation, so nothing uses it any more.
-            None => unsafe { self.core.hal.destroy_buffer(self.raw) },
+        // Submissions in flight hold a clone of the allocation, so nothing uses it any more.
+        match self.home {
+            Home::Pool(lease) => self.core.pool().give(Block { memory: self.memory, lease, raw: self.raw }),
+            // SAFETY: as said, and it is destroyed once.
+            Home::Device => unsafe { self.core.hal.destroy_buffer(self.raw) },
+            Home::None => {}
         }
     }
 }

@@ -95,6 +95,20 @@ pub enum Error {
         /// Type of the elements.
         dtype: DType,
     },
+    /// An arena ends before a submission that uses one of its buffers.
+    #[error("the arena's buffer of {shape:?} is used by submission {submission}, which was not given to its end")]
+    ArenaUsed {
+        /// Shape of the buffer.
+        shape: Vec<usize>,
+        /// Number of the submission.
+        submission: u64,
+    },
+    /// Something still has buffers of an arena that ended.
+    #[error("{buffers} buffers of an arena are still held; their memory comes back when the last user drops them")]
+    ArenaHeld {
+        /// How many.
+        buffers: usize,
+    },
     /// A buffer that exists within a graph alone was used outside it.
     #[error("buffer {label:?} is scratch of a capture and has no memory of its own; copy it to a real buffer")]
     Transient {

@@ -4,6 +4,7 @@
 //! and runs the same recording on Metal, Vulkan and the CPU.
 #![warn(missing_docs)]
 
+mod arena;
 mod buffer;
 pub mod check;
 mod claim;
@@ -23,6 +24,7 @@ pub mod profile;
 mod staging;
 mod stats;
 
+pub use arena::Arena;
 pub use buffer::{Buffer, Shape};
 pub use device::Device;
 pub use dtype::{DType, Element};

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use kovar_hal::{BufferDesc, MemoryKind, RawBuffer};
 
 use super::Device;
-use crate::buffer::{Allocation, Buffer, Shape, byte_len};
+use crate::buffer::{Allocation, Buffer, Home, Shape, byte_len};
 use crate::poison::Poison;
-use crate::pool::{PoolStats, size_class};
+use crate::pool::{Lease, PoolStats, size_class};
 use crate::{DType, Element, Error, Result};
 
 impl Device {
@@ -49,7 +49,7 @@ impl Device {
         let desc = BufferDesc { size: bytes.next_multiple_of(16), memory, label };
         self.check_size(label, dtype, shape, desc.size)?;
         let raw = self.0.core.create(&desc)?;
-        Ok(self.wrap(Block { raw, memory, class: None, owner: None }, dtype, shape, label))
+        Ok(self.wrap(Memory { raw, kind: memory, home: Home::Device, owner: None }, dtype, shape, label))
     }
 
     /// A buffer for intermediate results, from the pool: its bytes are whatever the last user left. The memory returns
@@ -63,18 +63,18 @@ impl Device {
         let memory = MemoryKind::Shared;
         self.0.core.reap()?;
         let core = &self.0.core;
-        let class = size_class(bytes).unwrap_or(bytes);
-        self.check_size(label, dtype, shape, class)?;
-        let pooled = core.pool().take(memory, class);
+        let lease = Lease { class: size_class(bytes).unwrap_or(bytes), asked: bytes };
+        self.check_size(label, dtype, shape, lease.class)?;
+        let pooled = core.pool().take(memory, lease);
         let raw = match pooled {
             Some(raw) => raw,
             None => {
-                let raw = core.create(&BufferDesc { size: class, memory, label })?;
-                core.pool().took_new(class);
+                let raw = core.create(&BufferDesc { size: lease.class, memory, label })?;
+                core.pool().lend(lease);
                 raw
             }
         };
-        Ok(self.wrap(Block { raw, memory, class: Some(class), owner: None }, dtype, shape, label))
+        Ok(self.wrap(Memory { raw, kind: memory, home: Home::Pool(lease), owner: None }, dtype, shape, label))
     }
 
     /// A buffer without memory, for a capture.
@@ -84,7 +84,7 @@ impl Device {
         let len = bytes.next_multiple_of(16);
         self.check_size(label, dtype, shape, len)?;
         let raw = RawBuffer { id: usize::MAX, host: std::ptr::null_mut(), len };
-        Ok(self.wrap(Block { raw, memory: MemoryKind::Device, class: None, owner: None }, dtype, shape, label))
+        Ok(self.wrap(Memory { raw, kind: MemoryKind::Device, home: Home::None, owner: None }, dtype, shape, label))
     }
 
     /// A buffer with these elements.
@@ -141,8 +141,8 @@ impl Device {
             // an `Arc` that hands out shared references only; the device does not write them, see `read_only`.
             if let Some(raw) = unsafe { self.0.core.hal.import_buffer(memory, wanted, label) }? {
                 let owner: Arc<dyn Any + Send + Sync> = owner;
-                let block = Block { raw, memory: MemoryKind::Shared, class: None, owner: Some(owner) };
-                return Ok((self.wrap(block, dtype, shape, label), true));
+                let memory = Memory { raw, kind: MemoryKind::Shared, home: Home::Device, owner: Some(owner) };
+                return Ok((self.wrap(memory, dtype, shape, label), true));
             }
         }
         let buffer = self.buffer_in(MemoryKind::Device, dtype, shape, label)?;
@@ -159,21 +159,20 @@ impl Device {
         Err(Error::Shape { label: label.into(), shape: shape.to_vec(), dtype, reason })
     }
 
-    fn wrap(&self, block: Block, dtype: DType, shape: &[usize], label: &str) -> Buffer {
+    fn wrap(&self, memory: Memory, dtype: DType, shape: &[usize], label: &str) -> Buffer {
+        let Memory { raw, kind, home, owner } = memory;
         let core = self.0.core.clone();
         let id = core.next_allocation.fetch_add(1, Ordering::Relaxed);
-        let read_only = block.owner.is_some();
-        let transient = block.raw.host.is_null() && block.raw.id == usize::MAX;
         let allocation = Allocation {
             core,
-            raw: block.raw,
-            memory: block.memory,
+            raw,
+            memory: kind,
             label: label.into(),
             id,
-            class: block.class,
-            _owner: block.owner,
-            read_only,
-            transient,
+            home,
+            read_only: owner.is_some(),
+            transient: home == Home::None,
+            _owner: owner,
             last_use: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             views: AtomicI32::new(0),
@@ -186,10 +185,10 @@ impl Device {
     }
 }
 
-/// Memory with how it goes away.
-struct Block {
+/// Memory of a buffer to be, with how it goes away.
+struct Memory {
     raw: RawBuffer,
-    memory: MemoryKind,
-    class: Option<u64>,
+    kind: MemoryKind,
+    home: Home,
     owner: Option<Arc<dyn Any + Send + Sync>>,
 }

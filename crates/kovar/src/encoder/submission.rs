@@ -46,6 +46,11 @@ impl Submission {
         Submission { device, end, value, label, trace: None }
     }
 
+    /// Whether it was handed to this device.
+    pub(crate) fn is_of(&self, device: &Device) -> bool {
+        Arc::ptr_eq(&self.device.0, &device.0)
+    }
+
     /// Its number: submissions of a device are numbered from 1 in their order.
     pub fn number(&self) -> u64 {
         self.value
