@@ -2,6 +2,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queue::Queue;
 use super::recorder::NullRecorder;
 use crate::cpu::memory;
 use crate::timeline::HostEvent;
@@ -11,8 +12,15 @@ use crate::{
 };
 
 pub(crate) struct NullDevice {
-    pub(crate) info: DeviceInfo,
-    pub(crate) discrete: bool,
+    info: DeviceInfo,
+    discrete: bool,
+    queue: Queue,
+}
+
+impl NullDevice {
+    pub(super) fn new(info: DeviceInfo, discrete: bool) -> NullDevice {
+        NullDevice { info, discrete, queue: Queue::default() }
+    }
 }
 
 impl Device for NullDevice {
@@ -75,14 +83,15 @@ impl Device for NullDevice {
 
     unsafe fn signal_event(&self, event: RawEvent, value: u64) -> Result<()> {
         // SAFETY: passed on from the caller.
-        unsafe { HostEvent::get(event) }.raise(value);
+        let event = unsafe { HostEvent::get(event) };
+        self.queue.signal(&event, value);
         Ok(())
     }
 
-    unsafe fn wait_event(&self, event: RawEvent, value: u64, _: Option<Duration>) -> Result<bool> {
-        // Nothing runs on this device: a value that is not there now would be waited for in vain.
+    unsafe fn wait_event(&self, event: RawEvent, value: u64, timeout: Option<Duration>) -> Result<bool> {
         // SAFETY: passed on from the caller.
-        Ok(unsafe { HostEvent::get(event) }.value() >= value)
+        let event = unsafe { HostEvent::get(event) };
+        Ok(self.queue.wait(&event, value, timeout))
     }
 
     fn create_recorder(&self, _: &RecorderDesc<'_>) -> Result<Box<dyn Recorder>> {
@@ -90,10 +99,9 @@ impl Device for NullDevice {
     }
 
     unsafe fn submit(&self, desc: &SubmitDesc<'_>) -> Result<()> {
-        for (event, value) in desc.signals {
-            // SAFETY: the events are alive (contract).
-            unsafe { HostEvent::get(*event) }.raise(*value);
-        }
+        // SAFETY: the events are alive (contract).
+        let events = |list: &[(RawEvent, u64)]| list.iter().map(|(e, v)| (unsafe { HostEvent::get(*e) }, *v)).collect();
+        self.queue.submit(events(desc.waits), events(desc.signals));
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! A device that records everything and executes nothing: for measuring the host's cost and testing policy.
 //!
 //! Buffers are real host memory, so that reads and writes work; kernels leave it untouched. A submission has ended when
-//! `submit` returns, and its waits are not waited for. The finished list can be inspected: [`NullCommandBuffer`].
+//! those before it have and what it waits for is there. The finished list can be inspected: [`NullCommandBuffer`].
 
 mod device;
+mod queue;
 mod recorder;
 
 use std::sync::Arc;
@@ -55,6 +56,6 @@ impl Adapter for NullAdapter {
 
     fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Device>> {
         let info = if options.discrete { self.info.clone().discrete() } else { self.info.clone() };
-        Ok(Arc::new(device::NullDevice { info, discrete: options.discrete }))
+        Ok(Arc::new(device::NullDevice::new(info, options.discrete)))
     }
 }

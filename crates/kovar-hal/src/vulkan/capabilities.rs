@@ -2,6 +2,7 @@ use ash::{ext, khr, vk};
 
 use super::features::{Extensions, FeatureSet};
 use super::instance::Instance;
+use super::quirks::Quirks;
 use super::timing::Ticks;
 use crate::{Backend, CooperativeShape, DeviceInfo, DeviceKind, Features, Limits, MemoryInfo, ShaderFormat, Subgroup};
 
@@ -18,6 +19,7 @@ pub(crate) struct Capabilities {
     pub(crate) queues: u32,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) ticks: Option<Ticks>,
+    pub(crate) quirks: Quirks,
     /// Subgroups that a workgroup may have when a pipeline requires their width.
     pub(crate) group_subgroups: u32,
     /// Vendor, device and cache identifier, as they stand in the header of a pipeline cache.
@@ -121,6 +123,7 @@ impl Capabilities {
             queues: families[queue_family].queue_count,
             memory,
             ticks,
+            quirks: Quirks::of(p.v12.driver_id),
             group_subgroups: p.subgroup.max_compute_workgroup_subgroups,
             cache_identity: (p.core.vendor_id, p.core.device_id, p.core.pipeline_cache_uuid),
             identity: (p.v11.device_uuid, p.v11.driver_uuid, name),

@@ -16,6 +16,7 @@ mod instance;
 mod memory;
 mod pipeline;
 mod queue;
+mod quirks;
 mod recorder;
 mod recording;
 mod timing;

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,12 +29,21 @@ struct Filler {
     fence: vk::Fence,
 }
 
+/// Semaphores that submissions waited for: alive, and given up while the queue may still look at them.
+#[derive(Default)]
+struct Waited {
+    alive: HashSet<vk::Semaphore>,
+    given_up: Vec<vk::Semaphore>,
+}
+
 pub(crate) struct Queues {
     main: Mutex<Lane>,
     /// A second queue for clearing, so that a buffer can be made while the first one waits for an event of the host.
     /// The device may have but one.
     side: Option<Mutex<Lane>>,
     filler: Mutex<Filler>,
+    /// Where the driver has `Quirks::waits_outlive_signals`.
+    waited: Mutex<Waited>,
     family: u32,
 }
 
@@ -57,7 +67,7 @@ impl Queues {
             })
         };
         let side = (capabilities.queues > 1).then(|| lane(1));
-        Queues { main: lane(0), side, filler: Mutex::default(), family }
+        Queues { main: lane(0), side, filler: Mutex::default(), waited: Mutex::default(), family }
     }
 
     pub(crate) fn family(&self) -> u32 {
@@ -74,6 +84,9 @@ impl Queues {
         let filler = std::mem::take(&mut *lock(&self.filler));
         // SAFETY: idle; null handles are ignored.
         unsafe {
+            for semaphore in lock(&self.waited).given_up.drain(..) {
+                device.destroy_semaphore(semaphore, None);
+            }
             device.destroy_fence(filler.fence, None);
             device.destroy_command_pool(filler.pool, None);
         }
@@ -98,6 +111,9 @@ impl Gpu {
         }
         collect(desc.waits, waits, wait_values);
         collect(desc.signals, signals, signal_values);
+        if self.capabilities.quirks.waits_outlive_signals {
+            lock(&self.queues.waited).alive.extend(waits.iter());
+        }
         wait_stages.clear();
         wait_stages.resize(waits.len(), vk::PipelineStageFlags::ALL_COMMANDS);
         let mut values = vk::TimelineSemaphoreSubmitInfo::default()
@@ -168,8 +184,15 @@ impl Gpu {
     /// # Safety
     /// As for `Device::destroy_event`, here and below for the calls of the same names.
     pub(crate) unsafe fn destroy_event(&self, event: RawEvent) {
+        let semaphore = semaphore(event);
+        if self.capabilities.quirks.waits_outlive_signals {
+            let mut waited = lock(&self.queues.waited);
+            if waited.alive.remove(&semaphore) {
+                return waited.given_up.push(semaphore);
+            }
+        }
         // SAFETY: passed on from the caller.
-        unsafe { self.raw.destroy_semaphore(semaphore(event), None) }
+        unsafe { self.raw.destroy_semaphore(semaphore, None) }
     }
 
     pub(crate) unsafe fn event_value(&self, event: RawEvent) -> Result<u64> {

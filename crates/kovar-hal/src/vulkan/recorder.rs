@@ -8,7 +8,7 @@ use super::device::Gpu;
 use super::memory::Buffer;
 use super::pipeline::Pipeline;
 use super::recording::{Recording, VulkanCommandBuffer, create_commands, create_queries, give_back};
-use super::timing::CHUNK;
+use super::timing::{CHUNK, Copied};
 use crate::{
     Binding, CommandBuffer, DispatchCommand, Grid, HalError, RawBuffer, RawPipeline, Recorder, RecorderDesc, Result,
     Timing,
@@ -298,8 +298,12 @@ impl Recorder for VulkanRecorder {
         while self.gpu.labels().is_some() && self.open_labels > 0 {
             self.pop_label();
         }
+        let mut copied = None;
         if self.timing != Timing::Off && self.gpu.capabilities.ticks.is_some() {
             self.stamp(self.recording.whole, 1);
+            if self.gpu.capabilities.quirks.queries_wait_for_queue && self.failure.is_none() {
+                copied = Some(Copied::record(&self.gpu, &self.recording, &self.chunks, self.commands)?);
+            }
         }
         host_barrier(&self.gpu, raw);
         // SAFETY: the command buffer is being recorded by this thread.
@@ -312,6 +316,7 @@ impl Recorder for VulkanRecorder {
             gpu: self.gpu.clone(),
             recording: std::mem::take(&mut self.recording),
             chunks: std::mem::take(&mut self.chunks),
+            copied,
             timing: self.timing,
             commands: self.commands,
             submitted: AtomicBool::new(false),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ash::vk;
 
 use super::device::Gpu;
-use super::timing::{CHUNK, read_spans};
+use super::timing::{CHUNK, Copied, read_queries, spans};
 use crate::{CommandBuffer, Result, TimeSpan, Timing};
 
 /// What a recording needs of the driver, and lists of the recorder; used again once its command buffer is dropped.
@@ -73,6 +73,7 @@ pub(crate) struct VulkanCommandBuffer {
     pub(crate) gpu: Arc<Gpu>,
     pub(crate) recording: Recording,
     pub(crate) chunks: Vec<vk::QueryPool>,
+    pub(crate) copied: Option<Copied>,
     pub(crate) timing: Timing,
     pub(crate) commands: u32,
     pub(crate) submitted: AtomicBool,
@@ -86,6 +87,16 @@ impl VulkanCommandBuffer {
     /// From now on its queries have been written, or will be.
     pub(crate) fn mark_submitted(&self) {
         self.submitted.store(true, Ordering::Release);
+    }
+
+    /// The first timestamps of a query pool, the first of which is `first` among all of the recording.
+    fn read(&self, pool: vk::QueryPool, first: usize, count: usize) -> Vec<Option<TimeSpan>> {
+        let mut values = vec![0; count];
+        let read = match &self.copied {
+            Some(copied) => copied.read(first, &mut values),
+            None => read_queries(&self.gpu, pool, &mut values),
+        };
+        if read { spans(&self.gpu, &values) } else { vec![None; count / 2] }
     }
 
     fn is_timed(&self) -> bool {
@@ -106,7 +117,7 @@ impl CommandBuffer for VulkanCommandBuffer {
         if !self.is_timed() {
             return None;
         }
-        read_spans(&self.gpu, self.recording.whole, 1).first().copied().flatten()
+        self.read(self.recording.whole, 0, 2).first().copied().flatten()
     }
 
     fn times(&self) -> Vec<Option<TimeSpan>> {
@@ -118,8 +129,8 @@ impl CommandBuffer for VulkanCommandBuffer {
         }
         let mut spans = Vec::with_capacity(self.commands as usize);
         for pool in &self.chunks {
-            let left = self.commands as usize - spans.len();
-            spans.extend(read_spans(&self.gpu, *pool, left.min(CHUNK as usize / 2) as u32));
+            let (done, all) = (spans.len() * 2, self.commands as usize * 2);
+            spans.extend(self.read(*pool, 2 + done, (all - done).min(CHUNK as usize)));
         }
         spans
     }

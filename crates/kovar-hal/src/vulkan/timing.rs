@@ -1,9 +1,12 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use ash::{ext, khr, vk};
 
 use super::device::Gpu;
-use crate::{ClockPair, TimeSpan};
+use super::memory::Buffer;
+use super::recording::Recording;
+use crate::{BufferDesc, ClockPair, MemoryKind, RawBuffer, Result, TimeSpan};
 
 /// Queries of one pool of a recording that times its commands: two a command.
 pub(crate) const CHUNK: u32 = 1024;
@@ -69,14 +72,72 @@ impl Clocks {
     }
 }
 
-/// Spans of the pairs of timestamps of a query pool, which has been written by an execution that has ended.
-pub(crate) fn read_spans(gpu: &Gpu, pool: vk::QueryPool, count: u32) -> Vec<Option<TimeSpan>> {
-    let mut values = vec![0u64; count as usize * 2];
+/// Timestamps of an execution that has ended, as pairs of start and end.
+pub(crate) fn spans(gpu: &Gpu, values: &[u64]) -> Vec<Option<TimeSpan>> {
+    let Some(ticks) = gpu.capabilities.ticks else { return vec![None; values.len() / 2] };
+    values.chunks_exact(2).map(|pair| Some(ticks.span(pair[0], pair[1]))).collect()
+}
+
+/// The first timestamps of a query pool, which has been written by an execution that has ended.
+pub(crate) fn read_queries(gpu: &Gpu, pool: vk::QueryPool, values: &mut [u64]) -> bool {
     // SAFETY: the pool is alive and has at least so many queries, each reset and written by the execution.
-    let read = unsafe { gpu.raw.get_query_pool_results(pool, 0, &mut values, vk::QueryResultFlags::TYPE_64) };
-    match (read, gpu.capabilities.ticks) {
-        (Ok(()), Some(ticks)) => values.chunks_exact(2).map(|pair| Some(ticks.span(pair[0], pair[1]))).collect(),
-        _ => vec![None; count as usize],
+    unsafe { gpu.raw.get_query_pool_results(pool, 0, values, vk::QueryResultFlags::TYPE_64) }.is_ok()
+}
+
+/// Timestamps that the device itself copies to memory of the host at the end of a recording, for a driver whose queries
+/// cannot be read while later work waits.
+pub(crate) struct Copied {
+    gpu: Arc<Gpu>,
+    buffer: RawBuffer,
+}
+
+impl Copied {
+    /// Records the copies, of the two queries of the whole and of two a command.
+    pub(crate) fn record(
+        gpu: &Arc<Gpu>,
+        recording: &Recording,
+        chunks: &[vk::QueryPool],
+        commands: u32,
+    ) -> Result<Copied> {
+        let timed = if chunks.is_empty() { 0 } else { commands * 2 };
+        let size = u64::from(2 + timed) * 8;
+        let buffer = gpu.create_buffer(&BufferDesc { size, memory: MemoryKind::Readback, label: "timestamps" })?;
+        let copied = Copied { gpu: gpu.clone(), buffer };
+        let lists = std::iter::once((recording.whole, 2)).chain(
+            (0..timed).step_by(CHUNK as usize).zip(chunks).map(|(first, pool)| (*pool, (timed - first).min(CHUNK))),
+        );
+        let mut at = 0;
+        for (pool, count) in lists {
+            let flags = vk::QueryResultFlags::TYPE_64 | vk::QueryResultFlags::WAIT;
+            // SAFETY: the command buffer is being recorded by this thread; it resets and writes each of the queries; the
+            // buffer, alive until the command buffer is gone, has 8 bytes for each.
+            unsafe {
+                let to = Buffer::get(buffer).raw;
+                gpu.raw.cmd_copy_query_pool_results(recording.raw, pool, 0, count, to, at, 8, flags);
+            }
+            at += u64::from(count) * 8;
+        }
+        Ok(copied)
+    }
+
+    /// Timestamps from the `first` on.
+    pub(crate) fn read(&self, first: usize, values: &mut [u64]) -> bool {
+        let there = (first + values.len()) * 8 <= self.buffer.len as usize && !self.buffer.host.is_null();
+        if there {
+            // SAFETY: readback memory is visible to the host, the range lies in it, and the execution has ended.
+            unsafe {
+                let from = self.buffer.host.cast::<u64>().add(first);
+                std::ptr::copy_nonoverlapping(from, values.as_mut_ptr(), values.len());
+            }
+        }
+        there
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // SAFETY: made in `record`; dropping a command buffer that executes is the caller's error.
+        unsafe { self.gpu.destroy_buffer(self.buffer) };
     }
 }
 

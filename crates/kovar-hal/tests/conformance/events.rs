@@ -10,12 +10,12 @@ fn value(rig: &Rig, event: RawEvent) -> u64 {
     unsafe { rig.device.event_value(event) }.unwrap()
 }
 
-fn signal(rig: &Rig, event: RawEvent, to: u64) {
+pub fn signal(rig: &Rig, event: RawEvent, to: u64) {
     // SAFETY: as above; the cases signal growing values.
     unsafe { rig.device.signal_event(event, to) }.unwrap();
 }
 
-fn wait(rig: &Rig, event: RawEvent, at_least: u64, limit: Option<Duration>) -> bool {
+pub fn wait(rig: &Rig, event: RawEvent, at_least: u64, limit: Option<Duration>) -> bool {
     // SAFETY: as above.
     unsafe { rig.device.wait_event(event, at_least, limit) }.unwrap()
 }

@@ -1,8 +1,11 @@
-use kovar_hal::null::{NullCommand, NullCommandBuffer};
-use kovar_hal::{Grid, OpenOptions, Timing};
+use std::time::Duration;
 
+use kovar_hal::null::{NullCommand, NullCommandBuffer};
+use kovar_hal::{Grid, OpenOptions, SubmitDesc, Timing};
+
+use crate::events::{signal, wait};
 use crate::kernels::{AXPY, STEP};
-use crate::rig::{Rig, dispatch, dispatch_grid, read, whole};
+use crate::rig::{LIMIT, Rig, dispatch, dispatch_grid, read, whole};
 
 /// Everything is recorded as given, and nothing happens.
 #[test]
@@ -33,5 +36,28 @@ fn the_null_device_records() {
     assert_eq!(recorded.constants().len(), 12 + 8);
     assert_eq!((read(x), read(y)), (vec![1; 64], vec![0; 64]));
     assert_eq!((commands.time(), commands.times().len()), (None, 0));
+    rig.finish();
+}
+
+/// Submissions keep their order and wait for the host, as on a device that executes.
+#[test]
+fn the_null_device_waits_for_events() {
+    let rig = Rig::new(kovar_hal::null::adapter().open(&OpenOptions::default()).unwrap());
+    let (gate, first, second) = (rig.event(0), rig.event(0), rig.event(0));
+    let submit = |waits: &[_], signals: &[_]| {
+        let desc = SubmitDesc { label: "gated", commands: &[], waits, signals };
+        // SAFETY: the rig keeps the events.
+        unsafe { rig.device.submit(&desc) }.unwrap();
+    };
+    submit(&[(gate, 2)], &[(first, 1)]);
+    submit(&[], &[(second, 1)]);
+    assert!(!wait(&rig, second, 1, Some(Duration::from_micros(10))));
+    signal(&rig, gate, 1);
+    assert!(!wait(&rig, first, 1, Some(Duration::ZERO)));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| wait(&rig, second, 1, Some(LIMIT)));
+        signal(&rig, gate, 2);
+        assert!(waiter.join().unwrap() && wait(&rig, first, 1, None));
+    });
     rig.finish();
 }

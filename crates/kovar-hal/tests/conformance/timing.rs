@@ -1,7 +1,8 @@
-use kovar_hal::Timing;
+use kovar_hal::{SubmitDesc, Timing};
 
+use crate::events::{signal, wait};
 use crate::kernels::STEP;
-use crate::rig::{dispatch, each};
+use crate::rig::{LIMIT, dispatch, each};
 
 #[test]
 fn the_whole_is_timed() {
@@ -97,5 +98,27 @@ fn clocks_run_together() {
         assert!(first.device <= span.start && span.end <= second.device, "{first:?} {span:?} {second:?}");
         // The host was at both readings for certain: they cannot be further apart than the time between them.
         assert!(first.error + second.error <= second.host.duration_since(first.host), "{first:?} {second:?}");
+    });
+}
+
+/// Times are read while later work waits for the host: a driver may not wait for that work.
+#[test]
+fn times_can_be_read_while_later_work_waits() {
+    each("times_can_be_read_while_later_work_waits", |rig| {
+        let step = rig.pipeline(&STEP);
+        let x = rig.zeros(64);
+        let (gate, done) = (rig.event(0), rig.event(0));
+        let known = rig.device.info().features.timestamp_ns.is_some();
+        let record = || rig.record(Timing::Dispatches, false, |r| dispatch(r, step, &[x], &[64, 3, 1], 1));
+        let (first, second) = ([record()], [record()]);
+        let value = rig.submit(&first[0], &[]);
+        let desc = SubmitDesc { label: "waits", commands: &second, waits: &[(gate, 1)], signals: &[(done, 1)] };
+        // SAFETY: commands came from this device; the rig keeps what they use.
+        unsafe { rig.device.submit(&desc) }.unwrap();
+        rig.wait(value);
+        assert_eq!((first[0].time().is_some(), first[0].times()[0].is_some()), (known, known));
+        signal(rig, gate, 1);
+        assert!(wait(rig, done, 1, Some(LIMIT)));
+        assert_eq!(second[0].times().len(), 1);
     });
 }
