@@ -123,6 +123,16 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A value that an event cannot take.
+    #[error("event at {now} asked for {value}: {reason}")]
+    Event {
+        /// The value.
+        value: u64,
+        /// Value of the event.
+        now: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The submission that wrote the buffer failed.
     #[error("buffer {label:?} holds the result of a failed submission; write it again before reading")]
     Poisoned {

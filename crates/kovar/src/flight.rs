@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use kovar_hal::{CommandBuffer, HalError, TimeSpan};
+use smallvec::SmallVec;
 
 use crate::buffer::Allocation;
+use crate::event::Timeline;
 use crate::kernel::Kernel;
 use crate::poison::Effect;
 use crate::profile::{Collector, Command, Run};
@@ -47,6 +49,7 @@ pub(crate) struct Flight {
     pub(crate) commands: Arc<dyn CommandBuffer>,
     pub(crate) used: Arc<[Used]>,
     pub(crate) _kernels: Arc<[Kernel]>,
+    pub(crate) _events: SmallVec<[Arc<Timeline>; 2]>,
     /// Its commands, if they are timed.
     pub(crate) listed: Option<Arc<[Command]>>,
     pub(crate) watch: Option<Watch>,

@@ -12,11 +12,13 @@ mod device;
 mod dtype;
 mod encoder;
 mod error;
+mod event;
 mod flight;
 mod graph;
 pub mod hazard;
 mod kernel;
 mod map;
+mod notify;
 mod options;
 mod poison;
 mod pool;
@@ -28,8 +30,11 @@ pub use arena::Arena;
 pub use buffer::{Buffer, Shape};
 pub use device::Device;
 pub use dtype::{DType, Element};
-pub use encoder::{CommandEncoder, Completed, Dispatch, DispatchRecord, MAX_SLOTS, OpKind, Submission, Touch, Waited};
+pub use encoder::{
+    CommandEncoder, Completed, Dispatch, DispatchRecord, MAX_SLOTS, OpKind, Session, Stage, Submission, Touch, Waited,
+};
 pub use error::{Error, Misfit, Misuse, Result, Trap};
+pub use event::Event;
 pub use graph::{
     Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
 };

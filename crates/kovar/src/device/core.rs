@@ -93,15 +93,26 @@ impl Core {
         }
         self.counters.waits.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
-        // SAFETY: as above.
-        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) };
+        let there = self.sleep_until(value, timeout);
         let waited = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.wait_ns.fetch_add(waited, Ordering::Relaxed);
-        let there = there.map_err(|e| self.blame(e))?;
+        there
+    }
+
+    fn sleep_until(&self, value: u64, timeout: Option<Duration>) -> Result<bool> {
+        // SAFETY: as above.
+        let there = unsafe { self.hal.wait_event(self.timeline, value, timeout) }.map_err(|e| self.blame(e))?;
         if there {
             self.reached.fetch_max(value, Ordering::AcqRel);
         }
         Ok(there)
+    }
+
+    /// Waits for the submission that ends next, or for `last` if that ends before. Gives its number. It is no wait of the
+    /// host's, which goes on.
+    pub(crate) fn wait_for_next(&self, last: u64) -> Result<u64> {
+        let next = last.min(self.reached.load(Ordering::Acquire) + 1);
+        if self.has_reached(next)? || self.sleep_until(next, self.limit)? { Ok(next) } else { Ok(last) }
     }
 
     /// Waits for a submission, for as long as the device's options allow.

@@ -10,11 +10,12 @@ use kovar_hal::{DeviceInfo, HalError};
 
 pub(crate) use self::core::Core;
 use self::core::lock;
-pub(crate) use self::submit::Work;
+pub(crate) use self::submit::{Awaits, Work};
 pub(crate) use self::transfer::Progress;
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
+use crate::notify::Notifier;
 use crate::stats::{KernelStats, Stats};
-use crate::{CommandEncoder, DeviceOptions, EncoderOptions, Error, Result};
+use crate::{CommandEncoder, DeviceOptions, EncoderOptions, Error, Event, Result};
 
 /// A device, open: the source of buffers, kernels and encoders. A clone is another handle.
 ///
@@ -32,6 +33,7 @@ pub struct Device(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     registry: Registry,
+    pub(crate) notifier: Notifier,
 }
 
 impl Drop for Shared {
@@ -98,7 +100,15 @@ impl Device {
     fn of(hal: Arc<dyn kovar_hal::Device>, options: &DeviceOptions) -> Result<Device> {
         let core = Core::open(hal, options)?;
         let cache = options.cache.as_deref().map(|folder| DiskCache::open(folder, &core));
-        Ok(Device(Arc::new(Shared { core: Arc::new(core), registry: Registry::new(cache) })))
+        Ok(Device(Arc::new(Shared {
+            core: Arc::new(core),
+            registry: Registry::new(cache),
+            notifier: Notifier::default(),
+        })))
+    }
+
+    pub(crate) fn is(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What it is and can do.
@@ -164,6 +174,14 @@ impl Device {
     /// Device errors.
     pub fn encoder_with(&self, options: EncoderOptions) -> Result<CommandEncoder> {
         CommandEncoder::new(self.clone(), options)
+    }
+
+    /// An event with the value 0.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn event(&self) -> Result<Event> {
+        Event::new(self)
     }
 }
 

@@ -2,11 +2,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use kovar_hal::{CommandBuffer, SubmitDesc};
+use kovar_hal::{CommandBuffer, RawEvent, SubmitDesc};
+use smallvec::SmallVec;
 
 use super::Device;
 use super::core::Core;
 use crate::claim::Stamp;
+use crate::event::Point;
 use crate::flight::{End, Flight, Used, Watch};
 use crate::kernel::Kernel;
 use crate::profile::Command;
@@ -21,6 +23,15 @@ pub(crate) struct Work<'a> {
     pub(crate) listed: Option<Arc<[Command]>>,
     pub(crate) watch: Option<Watch>,
     pub(crate) label: &'a str,
+    pub(crate) awaits: Awaits,
+}
+
+/// What the device waits for before it runs work.
+#[derive(Default)]
+pub(crate) struct Awaits {
+    pub(crate) points: SmallVec<[Point; 2]>,
+    /// A submission that must have ended.
+    pub(crate) submission: Option<u64>,
 }
 
 impl Device {
@@ -64,15 +75,19 @@ impl Core {
         work: Work<'_>,
         stamp: Option<&Stamp>,
     ) -> Result<(u64, Arc<OnceLock<End>>)> {
-        let Work { commands, used, kernels, listed, watch, label } = work;
+        let Work { commands, used, kernels, listed, watch, label, awaits } = work;
         let value = *submitted + 1;
+        let points = awaits.points.iter().map(|point| (point.timeline.raw, point.value));
+        let waits: SmallVec<[(RawEvent, u64); 2]> =
+            points.chain(awaits.submission.map(|number| (self.timeline, number))).collect();
         let desc = SubmitDesc {
             label,
             commands: std::slice::from_ref(&commands),
-            waits: &[],
+            waits: &waits,
             signals: &[(self.timeline, value)],
         };
-        // SAFETY: the commands are fresh or have ended, and what they use is kept by the flight below until the signal.
+        // SAFETY: the commands are fresh or have ended, and what they use, events included, is kept by the flight below
+        // until the signal.
         unsafe { self.hal.submit(&desc) }?;
         *submitted = value;
         match stamp {
@@ -81,7 +96,8 @@ impl Core {
         }
         let end = Arc::new(OnceLock::new());
         let (label, ended) = (label.into(), end.clone());
-        self.launched(Flight { value, label, commands, used, _kernels: kernels, listed, watch, end: ended });
+        let (_kernels, _events) = (kernels, awaits.points.into_iter().map(|point| point.timeline).collect());
+        self.launched(Flight { value, label, commands, used, _kernels, _events, listed, watch, end: ended });
         Ok((value, end))
     }
 }

@@ -5,18 +5,17 @@ use kovar_hal::{Binding, DispatchCommand, Grid, RecorderDesc, ShaderFormat};
 use rustc_hash::FxHashMap;
 
 use super::arguments::{self, Bindings, Context, INDIRECT};
+use super::commit::Waits;
 use super::dispatch::{Dispatch, GridSize};
 use super::issue::Issuer;
 use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
-use super::submission::Submission;
 use super::touch::Touch;
-use crate::device;
 use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::{ConstantsKind, Tally};
 use crate::poison::{Effect, Use};
-use crate::profile::{About, Cost, Listing};
+use crate::profile::{About, Cost};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
 
@@ -25,7 +24,7 @@ const RING_BLOCK: usize = 64 << 10;
 
 /// Where commands go: to the device's recorder, or into the list of a graph.
 #[allow(clippy::large_enum_variant, reason = "there is one for each encoder, and the recording path is the large one")]
-enum Sink {
+pub(super) enum Sink {
     Live(Issuer),
     Capture(Vec<Node>),
 }
@@ -34,17 +33,18 @@ enum Sink {
 ///
 /// An encoder may move between threads, and many may record at once. Dropping one records nothing.
 pub struct CommandEncoder {
-    device: Device,
+    pub(super) device: Device,
     /// Unique among the encoders of a device, until 2^32 of them have been.
     id: u32,
-    label: String,
-    sink: Sink,
+    pub(super) label: String,
+    pub(super) sink: Sink,
     /// Allocations met so far, numbered densely for the tracker.
     known: FxHashMap<u64, u32>,
-    used: Vec<Used>,
-    tally: Tally,
+    pub(super) used: Vec<Used>,
+    pub(super) tally: Tally,
     ring: Vec<Buffer>,
     ring_used: usize,
+    pub(super) waits: Waits,
 }
 
 /// What a graph takes over from the encoder that captured it.
@@ -80,6 +80,7 @@ impl CommandEncoder {
             tally: Tally::default(),
             ring: Vec::new(),
             ring_used: 0,
+            waits: Waits::default(),
         }
     }
 
@@ -230,28 +231,6 @@ impl CommandEncoder {
         if let Sink::Live(issuer) = &mut self.sink {
             issuer.recorder.pop_label();
         }
-    }
-
-    /// Hands the recording to the device. It runs after everything committed before it.
-    ///
-    /// # Errors
-    /// [`Error::Mapped`] if the host holds a view of a buffer that the recording uses, device errors.
-    pub fn commit(self) -> Result<Submission> {
-        let CommandEncoder { device, label, sink, used, tally, .. } = self;
-        let Sink::Live(issuer) = sink else {
-            return Err(transfer("a capture is not committed; compile its graph".into()));
-        };
-        let trace = issuer.tracing.map(|tracing| Arc::new(tracing.finish(&label, names(&used))));
-        let commands = issuer.recorder.finish()?;
-        let stats = Stats { command_buffers: 1, ..issuer.stats };
-        let listed = issuer.listing.map(Listing::finish);
-        let (used, kernels) = (used.into(), tally.kernels());
-        let work = device::Work { commands, used, kernels, listed, watch: None, label: &label };
-        let mut submission = device.submit(work, None)?;
-        submission.trace = trace;
-        device.0.core.counters.add(&stats);
-        tally.count();
-        Ok(submission)
     }
 
     fn context(&self) -> Context<'_> {
@@ -447,6 +426,6 @@ pub(crate) fn names(used: &[Used]) -> Vec<(u64, String)> {
     used.iter().map(|used| (used.allocation.id, used.allocation.label.to_string())).collect()
 }
 
-fn transfer(message: String) -> Error {
+pub(super) fn transfer(message: String) -> Error {
     Error::Dispatch { kernel: "transfer".into(), misuse: Misuse::Transfer(message) }
 }

@@ -1,12 +1,14 @@
 //! One recorder for a whole forward pass.
 
 mod arguments;
+mod commit;
 mod dispatch;
 #[allow(clippy::module_inception)]
 mod encoder;
 mod issue;
 mod node;
 mod record;
+mod session;
 mod submission;
 mod touch;
 
@@ -16,5 +18,6 @@ pub(crate) use encoder::{Captured, names};
 pub(crate) use issue::Issuer;
 pub(crate) use node::{Accesses, Kernelled, Node, NodeGrid, Part, Work};
 pub use record::DispatchRecord;
+pub use session::{Session, Stage};
 pub use submission::{Completed, Submission, Waited};
 pub use touch::Touch;

@@ -56,6 +56,10 @@ impl Submission {
         self.value
     }
 
+    pub(crate) fn device(&self) -> Device {
+        self.device.clone()
+    }
+
     /// What was recorded, if the encoder was asked to keep it.
     pub fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()
@@ -88,6 +92,35 @@ impl Submission {
         } else {
             Ok(Waited::Pending(self))
         }
+    }
+
+    /// Calls back when it has ended, well or not: once, on a thread of the device that holds no lock. Callbacks of one
+    /// device run one at a time, in the order of submissions, so one that takes long delays the others; one that panics
+    /// does them no harm. The submission can be waited for all the same.
+    ///
+    /// ```
+    /// # use kovar::{Backend, DType, Device, DeviceOptions};
+    /// let device = Device::open(&DeviceOptions::of(Backend::Cpu))?;
+    /// let x = device.buffer(DType::U32, &[4])?;
+    /// let mut encoder = device.encoder()?;
+    /// encoder.fill(&x, 7)?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// encoder.commit()?.on_completed(move |result| drop(sender.send(result.is_ok())))?;
+    /// assert_eq!(receiver.recv(), Ok(true));
+    /// # Ok::<(), kovar::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Device errors if the thread does not start; there is none until the first callback.
+    pub fn on_completed(&self, callback: impl FnOnce(Result<Completed>) + Send + 'static) -> Result<()> {
+        self.device.0.notifier.add(self.twin(), Box::new(callback))
+    }
+
+    /// Another handle.
+    pub(crate) fn twin(&self) -> Submission {
+        let Submission { device, end, value, label, trace } = self;
+        let (device, end, trace) = (device.clone(), end.clone(), trace.clone());
+        Submission { device, end, value: *value, label: label.clone(), trace }
     }
 
     fn completed(self) -> Result<Completed> {
