@@ -20,7 +20,7 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Perplexity of a text, or logits of given tokens
     Eval(Eval),
-    /// Measure prompt and decode of a model, or of the shape of one
+    /// Measure prompt and decode of a model, or of the shape of one; or the device itself
     Bench(Bench),
     /// Time every command of a model's step, by kernel
     Profile(Profile),
@@ -38,18 +38,25 @@ pub(crate) struct Setup {
     pub(crate) running: Running,
 }
 
-/// What a model runs on, and how.
+/// What it runs on.
 #[derive(Args)]
-pub(crate) struct Running {
+pub(crate) struct Place {
     /// cpu, vulkan, vulkan:1, metal [default: KOVAR_DEVICE, else the best there is]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
-    /// Keep activations in 32-bit floats in every product; without it, products with quantised weights round them to 8 bits
-    #[arg(long)]
-    pub(crate) exact: bool,
     /// Threads of the CPU device [default: one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+}
+
+/// What a model runs on, and how.
+#[derive(Args)]
+pub(crate) struct Running {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Keep activations in 32-bit floats in every product; without it, products with quantised weights round them to 8 bits
+    #[arg(long)]
+    pub(crate) exact: bool,
 }
 
 #[derive(Args)]
@@ -143,7 +150,34 @@ pub(crate) struct Profile {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) part: Option<BenchPart>,
+    #[command(flatten)]
+    pub(crate) model: BenchModel,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchPart {
+    /// What the device can do at most: reading, multiply-adds, matrix products
+    Peak(Peak),
+}
+
+#[derive(Args)]
+pub(crate) struct Peak {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Times that each is measured
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchModel {
     #[command(flatten)]
     pub(crate) weights: Weights,
     #[command(flatten)]

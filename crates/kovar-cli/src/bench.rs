@@ -9,14 +9,14 @@ use kovar::{Graph, Stats};
 use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions};
 use serde_json::{Value, json};
 
-use crate::arguments::Bench;
+use crate::arguments::BenchModel;
 use crate::error::{Failure, Result};
 use crate::report::{mebibytes, peak_memory};
 
 /// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
 const OTHER_WAY: usize = 32;
 
-pub(crate) fn run(arguments: &Bench) -> Result<()> {
+pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
     let device = arguments.running.open()?;
     let model = Arc::new(arguments.weights.load(&device)?);
     let replay = Decode::Replay { tokens: arguments.tokens_per_submission };
@@ -66,7 +66,7 @@ struct Decoded {
     host: f64,
 }
 
-impl Bench {
+impl BenchModel {
     fn session(&self, model: &Arc<Model>, decode: Decode) -> Result<Session> {
         let options = SessionOptions { precision: self.running.precision(), decode, ..SessionOptions::default() };
         Ok(Session::new(model.clone(), &options)?)

@@ -6,6 +6,7 @@ mod devices;
 mod error;
 mod eval;
 mod generate;
+mod peak;
 mod profile;
 mod report;
 mod setup;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, BenchPart, Command};
 use error::Failure;
 
 fn main() -> ExitCode {
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
         Command::Devices => devices::run(),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Bench(arguments) => match arguments.part {
+            Some(BenchPart::Peak(arguments)) => peak::run(&arguments),
+            None => bench::run(&arguments.model),
+        },
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

@@ -4,15 +4,18 @@ use std::io::Write;
 use std::sync::Arc;
 
 use kovar::Timing;
-use kovar::profile::{Profile as Kept, Profiler, Report};
+use kovar::profile::{Peaks, Profile as Kept, Profiler, Report};
 use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions};
 use serde_json::{Value, json};
 
 use crate::arguments::Profile;
 use crate::error::Result;
+use crate::peak;
 
 /// Steps before those that count: the first compiles kernels and captures the step.
 const WARM: usize = 2;
+/// Times that the memory's speed is measured.
+const ROUNDS: usize = 5;
 
 pub(crate) fn run(arguments: &Profile) -> Result<()> {
     let device = arguments.running.open()?;
@@ -20,7 +23,8 @@ pub(crate) fn run(arguments: &Profile) -> Result<()> {
     let profiler = Profiler::attach(&device)?;
     let mut kept = arguments.steps(&model, &profiler, Timing::Whole)?;
     kept.append(arguments.steps(&model, &profiler, Timing::Dispatches)?);
-    let report = Report::of(&kept);
+    let peaks = Peaks { read: Some(peak::reading(&device, ROUNDS)?.max()), ..Peaks::default() };
+    let report = Report::of(&kept).with_peaks(peaks);
     let what = format!("{} of {}", arguments.what(), arguments.weights.name());
     let mut out = std::io::stdout().lock();
     if arguments.json {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kovar::{Device, DeviceOptions};
 use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions, SyntheticWeights, shape};
 
-use crate::arguments::{Running, Setup, Weights};
+use crate::arguments::{Place, Running, Setup, Weights};
 use crate::error::{Failure, Result};
 use crate::report::mebibytes;
 
@@ -42,7 +42,7 @@ impl Weights {
     }
 }
 
-impl Running {
+impl Place {
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Device> {
         let mut options = match self.device {
@@ -52,6 +52,12 @@ impl Running {
         options.threads = self.threads;
         options.cache = cache_dir();
         Ok(Device::open(&options)?)
+    }
+}
+
+impl Running {
+    pub(crate) fn open(&self) -> Result<Device> {
+        self.place.open()
     }
 
     pub(crate) fn precision(&self) -> Precision {

@@ -27,6 +27,7 @@ pub fn all_kernels() -> Vec<KernelForm> {
         crate::linear::fast::kernels(),
         crate::norm::kernels(),
         crate::norm_rotary::kernels(),
+        crate::peak::kernels(),
         crate::random::kernels(),
         crate::rotary::kernels(),
         crate::step::kernels(),

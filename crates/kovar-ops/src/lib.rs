@@ -20,6 +20,7 @@ pub mod linear;
 mod matrix;
 pub mod norm;
 pub mod norm_rotary;
+pub mod peak;
 pub mod random;
 pub mod rotary;
 mod simd;

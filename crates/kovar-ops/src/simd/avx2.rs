@@ -304,6 +304,16 @@ macro_rules! simd {
             }
 
             #[inline(always)]
+            fn words(self, sums: I) -> I {
+                sums
+            }
+
+            #[inline(always)]
+            fn of_words(self, words: I) -> I {
+                words
+            }
+
+            #[inline(always)]
             fn scales(self, a: F) -> [f32; LANES] {
                 let mut scales = [0.0; LANES];
                 self.store(a, &mut scales);

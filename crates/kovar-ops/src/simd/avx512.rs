@@ -210,6 +210,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn words(self, sums: __m512i) -> __m512i {
+        sums
+    }
+
+    #[inline(always)]
+    fn of_words(self, words: __m512i) -> __m512i {
+        words
+    }
+
+    #[inline(always)]
     fn scales(self, a: __m512) -> __m512 {
         a
     }

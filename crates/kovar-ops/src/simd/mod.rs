@@ -90,6 +90,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Adds, in each lane, four products of unsigned bytes `w` with signed bytes `x`.
     fn dot8(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums;
     fn sums8(self, sums: Self::Sums) -> Self::F;
+    /// The sums of [`dot8`](Simd::dot8) as words, which wrap.
+    fn words(self, sums: Self::Sums) -> Self::I;
+    fn of_words(self, words: Self::I) -> Self::Sums;
 
     fn scales(self, a: Self::F) -> Self::Scales;
     /// Scale `first + i / lanes` in lane i, where `lanes`, a power of two, have one scale.

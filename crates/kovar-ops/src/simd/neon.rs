@@ -289,6 +289,16 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn words(self, sums: Self::Sums) -> Self::I {
+        four!(i => op!(vreinterpretq_u32_s32(sums[i])))
+    }
+
+    #[inline(always)]
+    fn of_words(self, words: Self::I) -> Self::Sums {
+        four!(i => op!(vreinterpretq_s32_u32(words[i])))
+    }
+
+    #[inline(always)]
     fn scales(self, a: Self::F) -> [f32; LANES] {
         let mut scales = [0.0; LANES];
         self.store(a, &mut scales);

@@ -156,13 +156,23 @@ impl Simd for Plain {
     fn dot8(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
         from_fn(|i| {
             let products = bytes(w[i]).into_iter().zip(bytes(x[i])).map(|(w, x)| i32::from(w) * i32::from(x as i8));
-            sums[i] + products.sum::<i32>()
+            sums[i].wrapping_add(products.sum::<i32>())
         })
     }
 
     #[inline(always)]
     fn sums8(self, sums: Self::Sums) -> Self::F {
         self.sums4(sums)
+    }
+
+    #[inline(always)]
+    fn words(self, sums: Self::Sums) -> Self::I {
+        sums.map(|sum| sum as u32)
+    }
+
+    #[inline(always)]
+    fn of_words(self, words: Self::I) -> Self::Sums {
+        words.map(|word| word as i32)
     }
 
     #[inline(always)]

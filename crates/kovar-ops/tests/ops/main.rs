@@ -12,5 +12,6 @@ mod harness;
 mod matrices;
 mod norm;
 mod order;
+mod peak;
 mod random;
 mod rotary;

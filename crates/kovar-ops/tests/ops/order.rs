@@ -8,7 +8,7 @@ use kovar_ops::linear::{Normed, add_linear, gated_linear, norm_linear};
 use kovar_ops::norm_rotary::{HeadTurn, norm_rotary};
 use kovar_ops::{
     AffineMatrix, Matrix, Precision, activation, add_norm, all_kernels, argmax, attention, cache, cast, elementwise,
-    embedding, linear, norm, random, rotary, step,
+    embedding, linear, norm, peak, random, rotary, step,
 };
 
 use crate::harness::{orders, run};
@@ -82,6 +82,16 @@ fn rows_alone(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
     results.push(("advance, token", bytes(&token)));
     results.push(("advance, position", bytes(&position)));
     results.push(("advance, history", bytes(&history)));
+
+    let (threads, words) = (inputs.zeros(DType::F32, &[512]), inputs.zeros(DType::U32, &[512]));
+    run(device, |enc| peak::read(enc, &a, &threads));
+    results.push(("peak::read", bytes(&threads)));
+    run(device, |enc| {
+        peak::fma(enc, &threads, 3)?;
+        peak::dot(enc, &words, 3)
+    });
+    results.push(("peak::fma", bytes(&threads)));
+    results.push(("peak::dot", bytes(&words)));
 
     run(device, |enc| {
         random::bits(enc, &places, 3)?;
