@@ -162,6 +162,26 @@ pub(crate) struct Bench {
 pub(crate) enum BenchPart {
     /// What the device can do at most: reading, multiply-adds, matrix products
     Peak(Peak),
+    /// Single kernels at the shapes of a model: among others that may overlap them, and behind barriers
+    Ops(Ops),
+}
+
+#[derive(Args)]
+pub(crate) struct Ops {
+    /// The model whose shapes are taken
+    #[arg(long, value_name = "SHAPE", default_value = "qwen3-0.6b", value_parser = SHAPES)]
+    pub(crate) shape: String,
+    /// Only kernels whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) running: Running,
+    /// Times that each is measured
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -6,10 +6,12 @@ mod devices;
 mod error;
 mod eval;
 mod generate;
+mod ops;
 mod peak;
 mod profile;
 mod report;
 mod setup;
+mod table;
 mod verify;
 
 use std::io::Write;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => match arguments.part {
             Some(BenchPart::Peak(arguments)) => peak::run(&arguments),
+            Some(BenchPart::Ops(arguments)) => ops::run(&arguments),
             None => bench::run(&arguments.model),
         },
         Command::Profile(arguments) => profile::run(&arguments),

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Peak) -> Result<()> {
 }
 
 /// Rates a second, one value a round.
-struct Measured {
+pub(crate) struct Measured {
     read: Summary,
     f32: Summary,
     dot: Summary,
@@ -44,7 +44,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(device: &Device, rounds: usize) -> Result<Measured> {
+    pub(crate) fn new(device: &Device, rounds: usize) -> Result<Measured> {
         Ok(Measured {
             read: reading(device, rounds)?,
             f32: multiply_adds(device, rounds)?,
@@ -53,7 +53,18 @@ impl Measured {
         })
     }
 
-    fn to_json(&self, device: &Device) -> Value {
+    /// The best of reading.
+    pub(crate) fn reading(&self) -> f64 {
+        self.read.max()
+    }
+
+    /// The best of any arithmetic.
+    pub(crate) fn arithmetic(&self) -> f64 {
+        let tiles = self.tiles.as_ref().map_or(0.0, Summary::max);
+        self.f32.max().max(self.dot.max()).max(tiles)
+    }
+
+    pub(crate) fn to_json(&self, device: &Device) -> Value {
         json!({
             "device": device.info().name,
             "backend": device.info().backend.to_string(),
@@ -64,7 +75,7 @@ impl Measured {
         })
     }
 
-    fn text(&self, device: &Device) -> String {
+    pub(crate) fn text(&self, device: &Device) -> String {
         let info = device.info();
         let line = |what: &str, rates: &Summary, unit: &str| {
             let [best, median, least] = [rates.max(), rates.median(), rates.min()].map(|rate| rate / 1e9);

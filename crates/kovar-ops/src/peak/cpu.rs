@@ -14,6 +14,8 @@ type Made = Result<Arc<dyn CpuKernel>, String>;
 const TASK: usize = 256;
 /// Bytes of the factors, the same in every lane.
 const FACTORS: [u8; 4] = 0x0102_0301u32.to_le_bytes();
+/// Bytes ahead of those being added that are asked for.
+const AHEAD: usize = 4096;
 /// Chains that fit the registers of a level at a time, next to what they are multiplied with.
 const NARROW: usize = 4;
 
@@ -63,6 +65,7 @@ impl Job for Sum<'_> {
         let (blocks, rest) = self.part.as_chunks::<{ NARROW * LANES }>();
         for block in blocks {
             for (sum, lanes) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
+                simd.prefetch(lanes.as_ptr().cast::<u8>().wrapping_add(AHEAD));
                 *sum = simd.add(*sum, simd.load(lanes));
             }
         }
