@@ -1,0 +1,10 @@
+use kovar::{Device, Result};
+
+fn main() {}
+
+fn misuse(device: &Device) -> Result<()> {
+    let mut session = device.session("decode");
+    let stage = session.stage("first")?;
+    stage.commit()?.wait()?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+use kovar::{Device, Result};
+
+fn main() {}
+
+fn misuse(device: &Device) -> Result<()> {
+    let mut session = device.session("decode");
+    let stage = session.stage("first")?;
+    stage.fence()?.wait()?;
+    stage.fence()?.wait()?;
+    Ok(())
+}
