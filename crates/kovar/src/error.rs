@@ -123,6 +123,16 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// Work, or an access of the host, that would come between the parts of a recording.
+    #[error("{label:?} would use buffer {buffer:?} between two parts of {recording:?}; commit that recording first")]
+    Unfinished {
+        /// Label of the work.
+        label: String,
+        /// Label of the recording of which a part was handed over.
+        recording: String,
+        /// Label of the buffer.
+        buffer: String,
+    },
     /// A value that an event cannot take.
     #[error("event at {now} asked for {value}: {reason}")]
     Event {

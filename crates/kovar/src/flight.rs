@@ -8,6 +8,7 @@ use kovar_hal::{CommandBuffer, HalError, TimeSpan};
 use smallvec::SmallVec;
 
 use crate::buffer::Allocation;
+use crate::device::Part;
 use crate::event::Timeline;
 use crate::kernel::Kernel;
 use crate::poison::Effect;
@@ -53,6 +54,10 @@ pub(crate) struct Flight {
     /// Its commands, if they are timed.
     pub(crate) listed: Option<Arc<[Command]>>,
     pub(crate) watch: Option<Watch>,
+    /// If it is not the whole of a recording.
+    pub(crate) part: Option<Part>,
+    /// The rest of its recording will never come: what it wrote is no result.
+    pub(crate) condemned: bool,
     /// Shared with whoever waits for it.
     pub(crate) end: Arc<OnceLock<End>>,
 }
@@ -61,11 +66,13 @@ impl Flight {
     /// Notes how it ended. What a failed one wrote is poisoned, and so is what was computed from poisoned bytes.
     /// Whether there may be poison comes in and goes out.
     fn land(&self, poison: bool) -> bool {
-        let status = self.commands.status();
+        let own = self.commands.status();
+        let failed = self.before().and_then(|end| end.status.clone().err());
+        let status = failed.map_or(own, Err);
         let tainted = |used: &Used| used.allocation.poison.hits(&used.effect.reads);
-        let poison = poison || status.is_err();
+        let poison = poison || self.condemned || status.is_err();
         let used = if poison { &self.used[..] } else { &[] };
-        let bad = status.is_err() || used.iter().any(tainted);
+        let bad = self.condemned || status.is_err() || used.iter().any(tainted);
         for Used { allocation, effect } in used {
             if bad {
                 allocation.poison.add(&effect.writes);
@@ -89,8 +96,22 @@ impl Flight {
             });
         }
         // It lands once.
-        let _ = self.end.set(End { status, time, times, listed: self.listed.clone() });
+        let _ = self.end.set(self.whole(End { status, time, times, listed: self.listed.clone() }));
         poison
+    }
+
+    /// How the parts before ended, which land first.
+    fn before(&self) -> Option<&End> {
+        self.part.as_ref()?.before.as_ref()?.get()
+    }
+
+    /// The end of all parts so far, given that of the last.
+    fn whole(&self, last: End) -> End {
+        let Some(before) = self.before() else { return last };
+        let time = before.time.zip(last.time).map(|(first, last)| TimeSpan { start: first.start, end: last.end });
+        let times = [&before.times[..], &last.times[..]].concat();
+        let listed = before.listed.iter().zip(&last.listed).next().map(|(before, last)| [&before[..], last].concat());
+        End { status: last.status, time, times, listed: listed.map(Into::into) }
     }
 }
 
@@ -105,6 +126,13 @@ pub(crate) struct Flights {
 impl Flights {
     pub(crate) fn launch(&mut self, flight: Flight) {
         self.list.push_back(flight);
+    }
+
+    /// Gives up the parts of a recording: what they wrote, and will have written, is no result.
+    pub(crate) fn condemn(&mut self, recording: u32) {
+        let of_it = |flight: &&mut Flight| flight.part.as_ref().is_some_and(|part| part.recording == recording);
+        self.list.iter_mut().filter(of_it).for_each(|flight| flight.condemned = true);
+        self.failed = true;
     }
 
     pub(crate) fn first(&self) -> Option<&Flight> {

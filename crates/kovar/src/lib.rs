@@ -46,7 +46,7 @@ pub use kovar_hal::{
     MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
 };
 pub use map::{Mapped, MappedMut};
-pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions};
+pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions, Split};
 pub use pool::PoolStats;
 pub use stats::{KernelStats, Stats};
 

@@ -32,6 +32,7 @@ impl<'a> HostView<'a> {
             }
             // A failure of what has ended must be known before its results are looked at or written anew.
             allocation.core.settle();
+            allocation.core.parts.check_host(allocation, writer)?;
             let views = allocation.views.load(Ordering::Relaxed);
             if views < 0 || (writer && views > 0) {
                 return Err(Error::Mapped { label: allocation.label.as_ref().into() });

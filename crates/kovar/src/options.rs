@@ -112,6 +112,43 @@ pub enum Barriers {
     Serial,
 }
 
+/// When the first part of a recording is handed over, so that the device starts while the host still records.
+///
+/// ```
+/// use kovar::Split;
+///
+/// assert_eq!(Split::of(1000).first(), 100); // a tenth
+/// assert_eq!(Split::of(300).first(), 64); // but not less than 64 dispatches
+/// assert_eq!(Split { percent: 50, at_least: 1, ..Split::of(300) }.first(), 150);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// Dispatches that the recording will have, as far as is known; 0 if it is not.
+    pub expected: u32,
+    /// The share of them that goes first, in percent.
+    pub percent: u32,
+    /// The first part has at least so many dispatches; a recording that has no more stays in one piece.
+    pub at_least: u32,
+}
+
+impl Default for Split {
+    fn default() -> Split {
+        Split { expected: 0, percent: 10, at_least: 64 }
+    }
+}
+
+impl Split {
+    /// A tenth of so many dispatches, but at least 64.
+    pub fn of(expected: u32) -> Split {
+        Split { expected, ..Split::default() }
+    }
+
+    /// Dispatches of the first part.
+    pub fn first(&self) -> u64 {
+        (u64::from(self.expected) * u64::from(self.percent) / 100).max(u64::from(self.at_least)).max(1)
+    }
+}
+
 /// How an encoder records.
 #[derive(Debug, Clone, Default)]
 pub struct EncoderOptions {
@@ -127,4 +164,7 @@ pub struct EncoderOptions {
     /// Take the time that the host spends issuing barriers: see [`Stats::barrier_ns`](crate::Stats). It costs two looks at
     /// the clock for each.
     pub time_barriers: bool,
+    /// Hand the first part over early. The device may then be at work before [`commit`](crate::CommandEncoder::commit), and
+    /// until then nobody else may use what that part uses ([`Error::Unfinished`]). None: all at once.
+    pub split: Option<Split>,
 }

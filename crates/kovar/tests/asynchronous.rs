@@ -169,6 +169,22 @@ fn stages_follow_each_other_without_the_host() {
 }
 
 #[test]
+fn a_stage_that_is_refused_leaves_its_place_free() {
+    on_every_device("a_stage_that_is_refused_leaves_its_place_free", |device| {
+        let rig = Rig::new(device);
+        let mut session = device.session("decode");
+        let mut stage = session.stage("mapped").unwrap();
+        rig.add(&mut stage);
+        let view = rig.y.map_mut::<f32>().unwrap();
+        assert!(matches!(stage.fence(), Err(Error::Mapped { label }) if label == "sum"));
+        drop(view);
+        stages(&mut session, &rig, 2).into_iter().for_each(ended);
+        assert_eq!(session.fenced(), 2);
+        rig.check(device, 2);
+    });
+}
+
+#[test]
 fn callbacks_come_once_in_order_and_may_use_the_device() {
     on_every_device("callbacks_come_once_in_order_and_may_use_the_device", |device| {
         let rig = Arc::new(Rig::new(device));

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
 
+use super::parts::PartLedger;
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
 use crate::profile::Collector;
@@ -24,6 +25,8 @@ pub(crate) struct Core {
     reached: AtomicU64,
     /// Locked after `submitted`.
     pub(super) flights: Mutex<Flights>,
+    /// Locked after `submitted` and `flights`.
+    pub(crate) parts: PartLedger,
     /// The last handle of the device is gone: whoever hands work over waits for it, for nobody lands it later.
     pub(super) closed: AtomicBool,
     /// How long a wait for a submission may take.
@@ -52,6 +55,7 @@ impl Core {
             submitted: Mutex::new(0),
             reached: AtomicU64::new(0),
             flights: Mutex::default(),
+            parts: PartLedger::default(),
             closed: AtomicBool::new(false),
             limit: options.time_limit,
             pool: Mutex::default(),

@@ -1,5 +1,6 @@
 mod core;
 mod memory;
+mod parts;
 mod submit;
 mod transfer;
 
@@ -10,6 +11,7 @@ use kovar_hal::{DeviceInfo, HalError};
 
 pub(crate) use self::core::Core;
 use self::core::lock;
+pub(crate) use self::parts::Part;
 pub(crate) use self::submit::{Awaits, Work};
 pub(crate) use self::transfer::Progress;
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};

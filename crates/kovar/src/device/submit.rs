@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Device;
 use super::core::Core;
+use super::parts::Part;
 use crate::claim::Stamp;
 use crate::event::Point;
 use crate::flight::{End, Flight, Used, Watch};
@@ -24,6 +25,21 @@ pub(crate) struct Work<'a> {
     pub(crate) watch: Option<Watch>,
     pub(crate) label: &'a str,
     pub(crate) awaits: Awaits,
+    /// If it is not the whole of a recording.
+    pub(crate) part: Option<Part>,
+}
+
+impl<'a> Work<'a> {
+    /// Work that is whole and waits for nothing.
+    pub(crate) fn new(
+        commands: Arc<dyn CommandBuffer>,
+        used: Arc<[Used]>,
+        kernels: Arc<[Kernel]>,
+        label: &'a str,
+    ) -> Work<'a> {
+        let (listed, watch, awaits, part) = (None, None, Awaits::default(), None);
+        Work { commands, used, kernels, listed, watch, label, awaits, part }
+    }
 }
 
 /// What the device waits for before it runs work.
@@ -40,19 +56,23 @@ impl Device {
         let core = &self.0.core;
         core.reap()?;
         let mut submitted = core.turn();
-        let looked_at = if stamp.is_none_or(Stamp::is_blocked) { &work.used[..] } else { &[] };
-        for used in looked_at {
-            let views = used.allocation.views.load(Ordering::Relaxed);
-            if views < 0 || (used.is_written() && views > 0) {
-                return Err(Error::Mapped { label: used.allocation.label.as_ref().into() });
-            }
+        if stamp.is_none_or(Stamp::is_blocked) {
+            check_views(&work.used)?;
         }
+        core.parts.check(&work.used, work.part.as_ref().map(|part| part.recording), work.label)?;
         let label = work.label.into();
         work.watch = core.collector().map(|collector| Watch { collector, submitted: Instant::now() });
         let (value, end) = core.launch(&mut submitted, work, stamp)?;
         drop(submitted);
         core.counters.submissions.fetch_add(1, Ordering::Relaxed);
         Ok(Submission::new(self.clone(), end, value, label))
+    }
+
+    /// Whether work that uses this would be refused now.
+    pub(crate) fn check(&self, used: &[Used], recording: u32, label: &str) -> Result<()> {
+        let _turn = self.0.core.turn();
+        check_views(used)?;
+        self.0.core.parts.check(used, Some(recording), label)
     }
 
     /// Waits until everything submitted so far has ended.
@@ -75,7 +95,7 @@ impl Core {
         work: Work<'_>,
         stamp: Option<&Stamp>,
     ) -> Result<(u64, Arc<OnceLock<End>>)> {
-        let Work { commands, used, kernels, listed, watch, label, awaits } = work;
+        let Work { commands, used, kernels, listed, watch, label, awaits, part } = work;
         let value = *submitted + 1;
         let points = awaits.points.iter().map(|point| (point.timeline.raw, point.value));
         let waits: SmallVec<[(RawEvent, u64); 2]> =
@@ -95,9 +115,36 @@ impl Core {
             None => used.iter().for_each(|used| used.allocation.stamp(value, used.is_written())),
         }
         let end = Arc::new(OnceLock::new());
-        let (label, ended) = (label.into(), end.clone());
+        let ended = end.clone();
+        if let Some(part) = &part {
+            self.parts.note(part, label, &used);
+        }
         let (_kernels, _events) = (kernels, awaits.points.into_iter().map(|point| point.timeline).collect());
-        self.launched(Flight { value, label, commands, used, _kernels, _events, listed, watch, end: ended });
+        let (label, condemned) = (label.into(), false);
+        self.launched(Flight {
+            value,
+            label,
+            commands,
+            used,
+            _kernels,
+            _events,
+            listed,
+            watch,
+            part,
+            condemned,
+            end: ended,
+        });
         Ok((value, end))
     }
+}
+
+/// Refuses memory that the host looks at. The lock that orders submissions is held.
+fn check_views(used: &[Used]) -> Result<()> {
+    for used in used {
+        let views = used.allocation.views.load(Ordering::Relaxed);
+        if views < 0 || (used.is_written() && views > 0) {
+            return Err(Error::Mapped { label: used.allocation.label.as_ref().into() });
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kovar_hal::{BufferDesc, HalError, MemoryKind, RawBuffer, RecorderDesc, Timing};
 
 use super::core::{Core, lock};
-use super::submit::{Awaits, Work};
+use super::submit::Work;
 use crate::Result;
 use crate::buffer::Allocation;
 use crate::flight::{End, Used};
@@ -158,8 +158,7 @@ impl Core {
         effect.add(how, &bytes);
         let used = [Used { allocation: allocation.clone(), effect }].into();
         let (commands, kernels) = (recorder.finish()?, [].into());
-        let awaits = Awaits::default();
-        let work = Work { commands, used, kernels, listed: None, watch: None, label, awaits };
+        let work = Work::new(commands, used, kernels, label);
         self.reap()?;
         self.launch(&mut self.turn(), work, None)
     }

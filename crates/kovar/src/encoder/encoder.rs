@@ -5,22 +5,20 @@ use kovar_hal::{Binding, DispatchCommand, Grid, RecorderDesc, ShaderFormat};
 use rustc_hash::FxHashMap;
 
 use super::arguments::{self, Bindings, Context, INDIRECT};
-use super::commit::Waits;
+use super::commit::{Parts, Waits};
 use super::dispatch::{Dispatch, GridSize};
+use super::effects::{narrow, note, note_transfer};
 use super::issue::Issuer;
 use super::node::{Accesses, Node, Work};
 use super::record::DispatchRecord;
-use super::touch::Touch;
+use super::ring::Ring;
 use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
 use crate::kernel::{ConstantsKind, Tally};
-use crate::poison::{Effect, Use};
+use crate::poison::Effect;
 use crate::profile::{About, Cost};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
-
-/// Bytes of one block of the constant ring.
-const RING_BLOCK: usize = 64 << 10;
 
 /// Where commands go: to the device's recorder, or into the list of a graph.
 #[allow(clippy::large_enum_variant, reason = "there is one for each encoder, and the recording path is the large one")]
@@ -31,7 +29,8 @@ pub(super) enum Sink {
 
 /// Records a forward pass: one command buffer, one concurrent pass, barriers where they are needed and nowhere else.
 ///
-/// An encoder may move between threads, and many may record at once. Dropping one records nothing.
+/// An encoder may move between threads, and many may record at once. Dropping one runs nothing of it, but what was handed
+/// over in part: see [`flush`](CommandEncoder::flush).
 pub struct CommandEncoder {
     pub(super) device: Device,
     /// Unique among the encoders of a device, until 2^32 of them have been.
@@ -42,9 +41,11 @@ pub struct CommandEncoder {
     known: FxHashMap<u64, u32>,
     pub(super) used: Vec<Used>,
     pub(super) tally: Tally,
-    ring: Vec<Buffer>,
-    ring_used: usize,
+    pub(super) ring: Ring,
+    /// Regions that are open in the recorder.
+    pub(super) regions: Vec<Box<str>>,
     pub(super) waits: Waits,
+    pub(super) parts: Parts,
 }
 
 /// What a graph takes over from the encoder that captured it.
@@ -60,7 +61,10 @@ impl CommandEncoder {
         let mut issuer = Issuer::new(recorder, options.barriers, options.timing);
         issuer.tracing = options.trace.then(Tracing::default);
         issuer.timed = options.time_barriers;
-        Ok(CommandEncoder::with_sink(device, options.label, Sink::Live(issuer)))
+        let mut encoder = CommandEncoder::with_sink(device, options.label, Sink::Live(issuer));
+        encoder.parts.timing = options.timing;
+        encoder.parts.split = options.split.map(|split| split.first());
+        Ok(encoder)
     }
 
     /// An encoder that keeps its commands for a graph.
@@ -70,6 +74,7 @@ impl CommandEncoder {
 
     fn with_sink(device: Device, label: String, sink: Sink) -> CommandEncoder {
         let id = device.0.core.next_encoder.fetch_add(1, Relaxed);
+        let parts = Parts::new(device.0.core.clone(), id);
         CommandEncoder {
             device,
             id,
@@ -78,9 +83,10 @@ impl CommandEncoder {
             known: FxHashMap::default(),
             used: Vec::new(),
             tally: Tally::default(),
-            ring: Vec::new(),
-            ring_used: 0,
+            ring: Ring::default(),
+            regions: Vec::new(),
             waits: Waits::default(),
+            parts,
         }
     }
 
@@ -223,12 +229,15 @@ impl CommandEncoder {
     pub fn push_label(&mut self, label: &str) {
         if let Sink::Live(issuer) = &mut self.sink {
             issuer.recorder.push_label(label);
+            self.regions.push(label.into());
         }
     }
 
     /// Closes it.
     pub fn pop_label(&mut self) {
-        if let Sink::Live(issuer) = &mut self.sink {
+        if let Sink::Live(issuer) = &mut self.sink
+            && self.regions.pop().is_some()
+        {
             issuer.recorder.pop_label();
         }
     }
@@ -247,11 +256,12 @@ impl CommandEncoder {
     /// Sends a checked dispatch on its way.
     fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
         let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, label, kind, cost, opaque } = checked;
+        self.split();
         let mut ring = None;
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
-            let (binding, block) = self.place(constants)?;
+            let (binding, block) = self.ring.place(&self.device, constants)?;
             bindings.push(binding);
-            ring = Some(block);
+            ring = Some(self.resource(&block));
             // A Rust function reads its constants from the dispatch, however large they are.
             if self.device.info().shader != ShaderFormat::Cpu {
                 constants = &[];
@@ -349,61 +359,6 @@ impl CommandEncoder {
         let range = offset..offset + len;
         let resource = self.resource(buffer);
         Ok(Access { resource, range, mode })
-    }
-
-    /// Writes constants into the ring.
-    fn place(&mut self, constants: &[u8]) -> Result<(Binding, ResourceId)> {
-        let align = self.device.info().limits.uniform_alignment.max(16) as usize;
-        let mut at = self.ring_used.next_multiple_of(align);
-        if self.ring.last().is_none_or(|block| at + constants.len() > block.len()) {
-            let size = RING_BLOCK.max(constants.len().next_multiple_of(align));
-            // From the pool: once a few recordings have run, constants allocate nothing.
-            let block = self.device.scratch(DType::U8, &[size])?;
-            self.ring.push(block);
-            at = 0;
-        }
-        let Some(block) = self.ring.last().cloned() else { return Err(transfer("the constant ring is empty".into())) };
-        block.view(at..at + constants.len())?.write_bytes(constants)?;
-        self.ring_used = at + constants.len();
-        let binding = Binding { buffer: block.allocation.raw, offset: at as u64, len: constants.len() as u64 };
-        Ok((binding, self.resource(&block)))
-    }
-}
-
-/// Puts what the caller says of a slot in the place of its whole. The first range stays in the order of the slots.
-fn narrow(slots: &[Option<&Buffer>], touches: &[Touch], accesses: &mut Accesses) {
-    for (slot, buffer) in slots.iter().enumerate() {
-        let Some(buffer) = buffer.filter(|_| !touches.is_empty()) else { continue };
-        let size = buffer.dtype().size() as u64;
-        let of_slot = touches.iter().filter(|touch| touch.slot == slot);
-        for (number, range) in of_slot.flat_map(Touch::ranges).enumerate() {
-            let range = buffer.offset + range.start as u64 * size..buffer.offset + range.end as u64 * size;
-            match number {
-                0 => accesses[slot].range = range,
-                _ => accesses.push(Access { range, ..accesses[slot].clone() }),
-            }
-        }
-    }
-}
-
-/// Notes what a dispatch does to its buffers. It overwrites what is bound, unless it reads it too or was said to touch a part.
-fn note(used: &mut [Used], kernel: &Kernel, accesses: &[Access], narrowed: bool) {
-    let slots = &kernel.0.reflection.slots;
-    for (index, access) in accesses.iter().enumerate() {
-        let overwrites = !narrowed && slots.get(index).is_some_and(|slot| !slot.updated);
-        let how = match access.mode {
-            Mode::Read => Use::Read,
-            Mode::Write if overwrites => Use::Write,
-            Mode::Write => Use::Update,
-        };
-        used[access.resource.0 as usize].effect.add(how, &access.range);
-    }
-}
-
-fn note_transfer(used: &mut [Used], accesses: &[Access]) {
-    for access in accesses {
-        let how = if access.mode == Mode::Read { Use::Read } else { Use::Write };
-        used[access.resource.0 as usize].effect.add(how, &access.range);
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Issuer {
     pub(crate) timed: bool,
     barriers: Barriers,
     nodes: u32,
+    /// The first command of the present recorder.
+    first: u32,
 }
 
 impl Issuer {
@@ -34,6 +36,7 @@ impl Issuer {
             timed: false,
             barriers,
             nodes: 0,
+            first: 0,
         }
     }
 
@@ -90,6 +93,21 @@ impl Issuer {
         if let Some(tracing) = &mut self.tracing {
             tracing.barrier(cause);
         }
+    }
+
+    /// Whether its recorder has no commands yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.nodes == self.first
+    }
+
+    /// Goes on in another recorder, whose commands the queue orders after those of this one, which comes back.
+    pub(crate) fn continue_in(&mut self, next: Box<dyn Recorder>) -> Box<dyn Recorder> {
+        self.tracker.close_group();
+        self.first = self.nodes;
+        if let Some(tracing) = &mut self.tracing {
+            tracing.barrier(Cause::Queue);
+        }
+        std::mem::replace(&mut self.recorder, next)
     }
 
     /// Ends the group by the caller's wish.

@@ -3,11 +3,13 @@
 mod arguments;
 mod commit;
 mod dispatch;
+mod effects;
 #[allow(clippy::module_inception)]
 mod encoder;
 mod issue;
 mod node;
 mod record;
+mod ring;
 mod session;
 mod submission;
 mod touch;

@@ -68,7 +68,8 @@ impl Session {
     pub fn stage_with(&mut self, options: EncoderOptions) -> Result<Stage<'_>> {
         self.collect()?;
         let label = format!("{}/{}", self.label, options.label);
-        let encoder = self.device.encoder_with(EncoderOptions { label, ..options })?;
+        let mut encoder = self.device.encoder_with(EncoderOptions { label, ..options })?;
+        encoder.waits.submission = self.last;
         Ok(Stage { session: self, encoder })
     }
 
@@ -133,7 +134,7 @@ impl Stage<'_> {
         if !encoder.device.is(&session.device) {
             return Err(transfer(format!("a stage of {:?} records for another device", session.label)));
         }
-        let submission = encoder.commit_after(session.last)?;
+        let submission = encoder.commit()?;
         session.fenced += 1;
         session.last = Some(submission.number());
         session.running.push_back(submission.twin());

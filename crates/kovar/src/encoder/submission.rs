@@ -60,6 +60,10 @@ impl Submission {
         self.device.clone()
     }
 
+    pub(super) fn end(&self) -> &Arc<OnceLock<End>> {
+        &self.end
+    }
+
     /// What was recorded, if the encoder was asked to keep it.
     pub fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()

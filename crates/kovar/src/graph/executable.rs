@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{Graph, MemoryPlan};
 use crate::claim::Claims;
-use crate::device::{self, Awaits};
+use crate::device;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
 use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
@@ -135,8 +135,7 @@ impl Executable {
         self.device.0.core.wait_for(copy.last)?;
         let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
         let (label, listed) = (&self.graph.label, self.listed.clone());
-        let awaits = Awaits::default();
-        let work = device::Work { commands, used, kernels, listed, watch: None, label, awaits };
+        let work = device::Work { listed, ..device::Work::new(commands, used, kernels, label) };
         let submission = self.device.submit(work, Some(&self.claims.stamp))?;
         copy.last = submission.number();
         self.next = (self.next + 1) % self.copies.len();

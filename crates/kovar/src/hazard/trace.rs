@@ -16,6 +16,9 @@ pub struct Trace {
     pub(crate) steps: Vec<Step>,
     /// Steps before which the caller, not the tracker, asked for a barrier.
     pub(crate) asked: Vec<usize>,
+    /// Those of them that begin a part of the recording which is handed over by itself: the queue orders it after the part
+    /// before, which nobody can leave out.
+    pub(crate) queued: Vec<usize>,
     /// The allocation behind each number: its identity on the device and its name.
     pub(crate) resources: Vec<(u64, String)>,
 }
@@ -25,6 +28,7 @@ pub struct Trace {
 pub(crate) struct Tracing {
     steps: Vec<Step>,
     asked: Vec<usize>,
+    queued: Vec<usize>,
     barrier: Option<Cause>,
 }
 
@@ -33,26 +37,31 @@ pub(crate) struct Tracing {
 pub(crate) enum Cause {
     Tracker,
     Caller,
+    Queue,
 }
 
 impl Tracing {
     pub(crate) fn barrier(&mut self, cause: Cause) {
-        // A wish stays one when the tracker would have placed a barrier too.
-        if self.barrier != Some(Cause::Caller) {
-            self.barrier = Some(cause);
+        // A wish stays one when the tracker would have placed a barrier too; nothing stands above the queue.
+        match (self.barrier, cause) {
+            (Some(Cause::Queue), _) | (Some(Cause::Caller), Cause::Tracker) => {}
+            _ => self.barrier = Some(cause),
         }
     }
 
     pub(crate) fn command(&mut self, label: &str, accesses: &[Access]) {
         let barrier = self.barrier.take();
-        if barrier == Some(Cause::Caller) {
+        if matches!(barrier, Some(Cause::Caller | Cause::Queue)) {
             self.asked.push(self.steps.len());
+        }
+        if barrier == Some(Cause::Queue) {
+            self.queued.push(self.steps.len());
         }
         self.steps.push(Step { label: label.into(), accesses: accesses.to_vec(), ordered: barrier.is_some() });
     }
 
     pub(crate) fn finish(self, label: &str, resources: Vec<(u64, String)>) -> Trace {
-        Trace { label: label.into(), steps: self.steps, asked: self.asked, resources }
+        Trace { label: label.into(), steps: self.steps, asked: self.asked, queued: self.queued, resources }
     }
 }
 
@@ -74,7 +83,9 @@ impl Trace {
 
     /// Proves that no barrier is missing within this recording.
     pub fn verify(&self) -> Verdict {
-        verify(&self.steps, |resource| self.buffer_name(resource))
+        let mut verdict = verify(&self.steps, |resource| self.buffer_name(resource));
+        verdict.redundant.retain(|node| self.queued.binary_search(&(node.0 as usize)).is_err());
+        verdict
     }
 
     /// Why each barrier stands.
@@ -118,8 +129,9 @@ pub fn verify_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> Verdict
                 }))
             })
             .collect();
-        starts.push(steps.len());
         let first = steps.len();
+        starts.push(first);
+        starts.extend(trace.queued.iter().map(|at| first + at));
         steps.extend(trace.steps.iter().cloned());
         for step in &mut steps[first..] {
             for access in &mut step.accesses {

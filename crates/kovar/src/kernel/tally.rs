@@ -29,6 +29,12 @@ impl Tally {
         }
     }
 
+    /// Adds the counts to those of the kernels, and begins again.
+    pub(crate) fn count_part(&mut self) {
+        self.count();
+        self.counts.fill(0);
+    }
+
     /// What keeps the kernels alive.
     pub(crate) fn kernels(&self) -> Arc<[Kernel]> {
         self.kernels.as_slice().into()
