@@ -4,6 +4,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use kovar::DeviceChoice;
 use kovar_lm::SHAPES;
 
+use crate::doctor::Part;
+
 /// Runs MLX language models on Metal, Vulkan and the CPU.
 #[derive(Parser)]
 #[command(name = "kovar", version, arg_required_else_help = true)]
@@ -16,6 +18,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// List the devices of this machine, and why backends are missing
     Devices,
+    /// Run every check on the devices of this machine, and print a page for a bug report
+    Doctor(Doctor),
     /// Continue a prompt; the text alone goes to standard output
     Generate(Generate),
     /// Perplexity of a text, or logits of given tokens
@@ -57,6 +61,19 @@ pub(crate) struct Running {
     /// Keep activations in 32-bit floats in every product; without it, products with quantised weights round them to 8 bits
     #[arg(long)]
     pub(crate) exact: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// cpu, vulkan, vulkan:1, metal [default: all that there are]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Folder of the model that is shipped with Kovar
+    #[arg(long, value_name = "DIR", default_value = "models/rustdoc-14m-mlx-4bit")]
+    pub(crate) model: PathBuf,
+    /// Run a part alone; may be given several times
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Vec<Part>,
 }
 
 #[derive(Args)]

@@ -32,7 +32,7 @@ fn table(devices: &[DeviceInfo]) -> String {
     text
 }
 
-fn row(info: &DeviceInfo, index: usize) -> [String; 6] {
+pub(crate) fn row(info: &DeviceInfo, index: usize) -> [String; 6] {
     // The name under which `--device` knows it.
     let name = if index == 0 { info.backend.to_string() } else { format!("{}:{index}", info.backend) };
     let kind = match info.kind {

@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod devices;
+mod doctor;
 mod error;
 mod eval;
 mod generate;
@@ -25,6 +26,7 @@ use error::Failure;
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Devices => devices::run(),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => match arguments.part {

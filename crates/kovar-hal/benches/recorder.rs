@@ -5,20 +5,12 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 
-#[allow(dead_code)]
-#[path = "../tests/conformance/kernels.rs"]
-mod kernels;
-#[allow(dead_code)]
-#[path = "../tests/conformance/rig.rs"]
-mod rig;
-
 use std::sync::Arc;
 
 use divan::Bencher;
 use kovar_hal::{Adapter, CommandBuffer, OpenOptions, RawBuffer, RawPipeline, Timing};
-
-use kernels::STEP;
-use rig::{Rig, dispatch};
+use kovar_testing::conformance::kernels::STEP;
+use kovar_testing::conformance::rig::{Rig, dispatch};
 
 const DISPATCHES: u32 = 1000;
 

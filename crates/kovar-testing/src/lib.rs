@@ -1,4 +1,5 @@
-//! The machine as tests see it: which devices it has, and what a test does when something is missing.
+//! The machine as tests see it: which devices it has, what a test does when something is missing, and what every device
+//! must do ([`conformance`]).
 //!
 //! `KOVAR_REQUIRE` is a list, separated by commas, of what must be there: `cpu`, `vulkan`, `metal`, `validation` (the
 //! Khronos validation layer), `coop` (a device with cooperative matrices). A test that misses one of these fails. A test that misses anything else says `skipped: ...`
@@ -6,6 +7,8 @@
 
 // A test fails by panicking, and so does what it is made of.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
+
+pub mod conformance;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -43,14 +46,32 @@ pub struct Subject {
     pub name: String,
     /// How to open it.
     pub adapter: Box<dyn Adapter>,
-    /// Vendor validation is there, and on in [`Subject::open`].
+    /// The Khronos validation layer is there, and on in [`Subject::open`].
     pub validation: bool,
 }
 
 impl Subject {
-    /// Opens the device, with the vendor's validation where it is installed.
+    /// Adapters with their names, which tell several of one backend apart.
+    pub fn all(adapters: Vec<Box<dyn Adapter>>) -> Vec<Subject> {
+        let mut subjects: Vec<Subject> = Vec::new();
+        for adapter in adapters {
+            let backend = adapter.info().backend;
+            let twins = subjects.iter().filter(|s| s.adapter.info().backend == backend).count();
+            let name = if twins == 0 { backend.to_string() } else { format!("{backend}:{twins}") };
+            let validation = backend == Backend::Vulkan && validated(adapter.as_ref()).is_ok();
+            subjects.push(Subject { name, adapter, validation });
+        }
+        subjects
+    }
+
+    /// Whether what it does is watched: by the Khronos layer, or on Metal by the rules that Kovar itself knows of.
+    pub fn validates(&self) -> bool {
+        self.validation || self.adapter.info().backend == Backend::Metal
+    }
+
+    /// Opens the device, with validation where there is some.
     pub fn open(&self) -> Arc<dyn Device> {
-        self.open_with(&OpenOptions { validation: self.validation, ..OpenOptions::default() })
+        self.open_with(&OpenOptions { validation: self.validates(), ..OpenOptions::default() })
     }
 
     /// Opens the device. Panics if that fails.
@@ -69,13 +90,13 @@ pub fn assert_valid(device: &dyn Device) {
 /// Every device of every backend that the machine has; what is missing is said, in the name of `test`.
 pub fn subjects(test: &str) -> Vec<Subject> {
     let (adapters, missing) = kovar_hal::adapters();
-    let mut subjects: Vec<Subject> = Vec::new();
-    for adapter in adapters {
-        let backend = adapter.info().backend;
-        let twins = subjects.iter().filter(|s| s.adapter.info().backend == backend).count();
-        let name = if twins == 0 { backend.to_string() } else { format!("{backend}:{twins}") };
-        let validation = backend == Backend::Vulkan && has_validation(test, adapter.as_ref());
-        subjects.push(Subject { name, adapter, validation });
+    let subjects = Subject::all(adapters);
+    for subject in subjects.iter().filter(|s| s.adapter.info().backend == Backend::Vulkan && !s.validation) {
+        match validated(subject.adapter.as_ref()) {
+            Err(HalError::Unavailable { reason, .. }) => skip(test, "validation", &reason),
+            Err(other) => panic!("{test}: {other}"),
+            Ok(_) => {}
+        }
     }
     for reason in missing {
         match &reason {
@@ -94,13 +115,7 @@ pub fn subjects(test: &str) -> Vec<Subject> {
     subjects
 }
 
-fn has_validation(test: &str, adapter: &dyn Adapter) -> bool {
-    match adapter.open(&OpenOptions { validation: true, ..OpenOptions::default() }) {
-        Ok(_) => true,
-        Err(HalError::Unavailable { reason, .. }) => {
-            skip(test, "validation", &reason);
-            false
-        }
-        Err(other) => panic!("{test}: {other}"),
-    }
+/// Opens a device under the vendor's validation.
+fn validated(adapter: &dyn Adapter) -> Result<Arc<dyn Device>, HalError> {
+    adapter.open(&OpenOptions { validation: true, ..OpenOptions::default() })
 }

@@ -2,10 +2,8 @@ use std::time::Duration;
 
 use kovar_hal::null::{NullCommand, NullCommandBuffer};
 use kovar_hal::{Grid, OpenOptions, SubmitDesc, Timing};
-
-use crate::events::{signal, wait};
-use crate::kernels::{AXPY, STEP};
-use crate::rig::{LIMIT, Rig, dispatch, dispatch_grid, read, whole};
+use kovar_testing::conformance::kernels::{AXPY, STEP};
+use kovar_testing::conformance::rig::{LIMIT, Rig, dispatch, dispatch_grid, read, signal, wait, whole};
 
 /// Everything is recorded as given, and nothing happens.
 #[test]

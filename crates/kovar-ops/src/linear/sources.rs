@@ -41,7 +41,7 @@ impl Sources {
             affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
                 .with_cpu(cpu::affine_mat_fast::<LEVEL>),
             round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
-            round_values: source!("round_values", "round_values.wgsl").with_cpu(cpu::round_values),
+            round_values: source!("round_values", "round_values.wgsl"),
         }
     }
 }

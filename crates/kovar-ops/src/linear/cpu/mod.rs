@@ -16,7 +16,6 @@ use kovar::{CpuDispatch, CpuKernel, Specialization};
 
 use self::mat::{DensePanel, PanelMat};
 use self::mat_fast::{PanelFast, Piece, RoundRows};
-use self::round::{BLOCK, Block};
 use self::rows::{Rows, Shape};
 use self::vec::{ExactVec, FastVec, SpreadVec};
 use super::Params;
@@ -83,10 +82,6 @@ pub(super) fn round<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
     Ok(Arc::new(Round { level: level::<LEVEL>()?, bits, group }))
 }
 
-pub(super) fn round_values(_: Specialization<'_>) -> Made {
-    Ok(Arc::new(RoundValues))
-}
-
 pub(super) fn dense_vec<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
     let level = level::<LEVEL>()?;
     for_float!(Float::of(constants)?, T => DenseVec::<T> { level, stored: PhantomData })
@@ -120,8 +115,6 @@ struct Round {
     bits: usize,
     group: usize,
 }
-
-struct RoundValues;
 
 struct DenseVec<T> {
     level: Level,
@@ -314,26 +307,6 @@ impl CpuKernel for Round {
         // SAFETY: these records belong to the tasks that are run here.
         let to = unsafe { dispatch.slice_mut::<u32>(1, rows.start * words..rows.end * words) };
         self.level.run(RoundRows { shape, x, to });
-    }
-}
-
-impl CpuKernel for RoundValues {
-    fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        dispatch.constants::<Params>().m
-    }
-
-    fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
-        let k = dispatch.constants::<Params>().k as usize;
-        let range = tasks.start as usize * k..tasks.end as usize * k;
-        let x = dispatch.slice::<f32>(0)[range.clone()].as_chunks::<BLOCK>().0;
-        // SAFETY: these rows belong to the tasks that are run here.
-        let y = unsafe { dispatch.slice_mut::<f32>(1, range) };
-        for (x, y) in x.iter().zip(y.as_chunks_mut::<BLOCK>().0) {
-            let block = Block::of(x);
-            for (y, code) in y.iter_mut().zip(block.codes) {
-                *y = f32::from(code) * block.scale;
-            }
-        }
     }
 }
 
