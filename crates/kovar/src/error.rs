@@ -1,7 +1,7 @@
 use kovar_hal::HalError;
 
-use crate::DType;
 use crate::hazard::Conflict;
+use crate::{DType, Misfit, Misuse, Trap};
 
 /// Result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -133,6 +133,20 @@ pub enum Error {
         /// Label of the buffer.
         buffer: String,
     },
+    /// What records on a worker thread panicked. Nothing more was recorded; what was handed over before is poisoned.
+    #[error("recording {label:?} panicked: {message}")]
+    Panicked {
+        /// Label of the recording.
+        label: String,
+        /// What was thrown.
+        message: String,
+    },
+    /// A worker thread was to wait for itself.
+    #[error("recording {label:?} is not made yet, and its worker cannot wait for itself")]
+    Unrecorded {
+        /// Label of the recording.
+        label: String,
+    },
     /// A value that an event cannot take.
     #[error("event at {now} asked for {value}: {reason}")]
     Event {
@@ -209,230 +223,4 @@ pub enum Error {
         /// The two commands and the bytes.
         conflict: Conflict,
     },
-}
-
-/// WGSL of which the translator makes something else, without a word. The first four on all devices, the others on Metal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Trap {
-    /// A bitcast between types of different width, like `bitcast<vec2<f16>>(u32)`: it becomes one to another type.
-    #[error(
-        "bitcast<{wanted}> of a value of another width is translated to another type; \
-             use unpack2x16float, or a buffer of that type"
-    )]
-    Bitcast {
-        /// The type that the source names.
-        wanted: String,
-    },
-    /// An operand of `coopStore` that is computed within the call.
-    #[error("matrix, index and stride of coopStore are translated too late; put each into a `let` before it")]
-    StoreOperand,
-    /// A cooperative matrix in an array of vectors.
-    #[error("coopLoad and coopStore of vectors are no valid Metal; use an array of scalars")]
-    MatrixOfVectors,
-    /// An override that the translator meets too late.
-    #[error("override {name} stands behind an array sized by an expression of overrides; declare it before")]
-    LateOverride {
-        /// Its name.
-        name: String,
-    },
-    /// A cooperative matrix of a size that Metal does not have.
-    #[error("cooperative matrices of {columns}x{rows} do not exist on Metal; use 8x8")]
-    MatrixSize {
-        /// Columns.
-        columns: u32,
-        /// Rows.
-        rows: u32,
-    },
-    /// An operand that two products of packed bytes share.
-    #[error(
-        "an operand of two dot4I8Packed or dot4U8Packed of one block gets two declarations of one name; \
-             put one of the products into a function"
-    )]
-    RepeatedOperand,
-}
-
-/// Why a device does not take a kernel.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Misfit {
-    /// A workgroup that is too long in one direction.
-    #[error("a workgroup of {size:?} threads, the limit is {limit:?}")]
-    GroupSize {
-        /// Threads in x, y, z.
-        size: [u32; 3],
-        /// The device's limit in each.
-        limit: [u32; 3],
-    },
-    /// A workgroup of too many threads.
-    #[error("a workgroup of {threads} threads, the limit is {limit}")]
-    GroupThreads {
-        /// Threads in all.
-        threads: u64,
-        /// The device's limit.
-        limit: u32,
-    },
-    /// Too much workgroup memory.
-    #[error("{bytes} bytes of workgroup memory, the limit is {limit}")]
-    GroupMemory {
-        /// Bytes of all workgroup variables.
-        bytes: u64,
-        /// The device's limit.
-        limit: u32,
-    },
-    /// Immediate constants that are too large.
-    #[error("{bytes} bytes of immediate constants, the limit is {limit}; use a uniform block")]
-    Constants {
-        /// Their size.
-        bytes: u32,
-        /// The device's limit.
-        limit: u32,
-    },
-    /// Too many buffers.
-    #[error("{slots} slots, the limit is {limit}")]
-    Slots {
-        /// Slots of the kernel.
-        slots: usize,
-        /// The device's limit, or that of a dispatch: [`MAX_SLOTS`](crate::MAX_SLOTS).
-        limit: usize,
-    },
-    /// A subgroup width that the device does not have.
-    #[error("it wants subgroups of {wanted} threads, this device has {min} to {max}")]
-    Subgroup {
-        /// The width that the kernel wants.
-        wanted: u32,
-        /// The smallest width there is.
-        min: u32,
-        /// The largest.
-        max: u32,
-    },
-    /// Workgroups that are not whole subgroups, of a kernel that says that they are.
-    #[error("a workgroup of {size:?} threads is not whole subgroups of {subgroup}, as the kernel promises")]
-    PartialSubgroup {
-        /// Threads in x, y, z.
-        size: [u32; 3],
-        /// The width.
-        subgroup: u32,
-    },
-}
-
-/// What is wrong with a dispatch.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Misuse {
-    /// Nothing was bound to a slot.
-    #[error("slot {slot} ({name}) is not bound")]
-    Unbound {
-        /// The slot.
-        slot: usize,
-        /// Its name in the source.
-        name: String,
-    },
-    /// A slot was bound twice.
-    #[error("slot {slot} is bound twice")]
-    BoundTwice {
-        /// The slot.
-        slot: usize,
-    },
-    /// The kernel has no such slot.
-    #[error("slot {slot} does not exist, the kernel has {slots}")]
-    NoSlot {
-        /// The slot.
-        slot: usize,
-        /// How many there are.
-        slots: usize,
-    },
-    /// Constants of another size.
-    #[error("constants have {given} bytes, the kernel wants {wanted}")]
-    Constants {
-        /// Bytes given.
-        given: usize,
-        /// Bytes wanted.
-        wanted: usize,
-    },
-    /// An offset that the device cannot bind.
-    #[error("slot {slot} ({label:?}): offset {offset} is not a multiple of {alignment} bytes")]
-    Misaligned {
-        /// The slot.
-        slot: usize,
-        /// Label of the buffer.
-        label: String,
-        /// Its byte offset.
-        offset: u64,
-        /// What the device wants.
-        alignment: u64,
-    },
-    /// A binding larger than the device takes, or smaller than the kernel's block.
-    #[error("slot {slot} ({label:?}): {bytes} bytes, {reason}")]
-    Size {
-        /// The slot.
-        slot: usize,
-        /// Label of the buffer.
-        label: String,
-        /// Its bytes.
-        bytes: u64,
-        /// The limit broken.
-        reason: String,
-    },
-    /// A written slot overlaps another slot.
-    #[error("slots {written} and {other} overlap in buffer {label:?}, and the first is written")]
-    Aliased {
-        /// The written slot.
-        written: usize,
-        /// The other.
-        other: usize,
-        /// Label of the buffer.
-        label: String,
-    },
-    /// A buffer of another device.
-    #[error("slot {slot} ({label:?}) belongs to another device")]
-    Foreign {
-        /// The slot.
-        slot: usize,
-        /// Label of the buffer.
-        label: String,
-    },
-    /// Scratch of a capture in a live recording.
-    #[error("slot {slot} is scratch of a capture, which has no memory of its own")]
-    Transient {
-        /// The slot.
-        slot: usize,
-    },
-    /// The host holds a view of the buffer.
-    #[error("slot {slot} ({label:?}) is mapped by the host; drop the view first")]
-    Mapped {
-        /// The slot.
-        slot: usize,
-        /// Label of the buffer.
-        label: String,
-    },
-    /// Elements said to be touched that are not in the buffer, or none.
-    #[error("slot {slot} ({label:?}): {touch:?} of {len} elements")]
-    Touch {
-        /// The slot.
-        slot: usize,
-        /// Label of the buffer.
-        label: String,
-        /// What was said.
-        touch: crate::Touch,
-        /// Elements of the buffer.
-        len: usize,
-    },
-    /// No grid was given.
-    #[error("no grid")]
-    NoGrid,
-    /// The grid is over the device's limit.
-    #[error("a grid of {groups:?} workgroups, the device takes {limit:?}")]
-    Grid {
-        /// The grid.
-        groups: [u32; 3],
-        /// The limit.
-        limit: [u32; 3],
-    },
-    /// The kernel belongs to another device.
-    #[error("the kernel was made for another device")]
-    ForeignKernel,
-    /// Copy or fill with ranges that do not fit.
-    #[error("{0}")]
-    Transfer(String),
 }

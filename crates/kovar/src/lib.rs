@@ -18,6 +18,7 @@ mod graph;
 pub mod hazard;
 mod kernel;
 mod map;
+mod misuse;
 mod notify;
 mod options;
 mod poison;
@@ -31,9 +32,10 @@ pub use buffer::{Buffer, Shape};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use encoder::{
-    CommandEncoder, Completed, Dispatch, DispatchRecord, MAX_SLOTS, OpKind, Session, Stage, Submission, Touch, Waited,
+    CommandEncoder, Completed, Dispatch, DispatchRecord, EncodeWorker, MAX_SLOTS, OpKind, Recording, Session, Stage,
+    Submission, Touch, Waited,
 };
-pub use error::{Error, Misfit, Misuse, Result, Trap};
+pub use error::{Error, Result};
 pub use event::Event;
 pub use graph::{
     Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
@@ -46,6 +48,7 @@ pub use kovar_hal::{
     MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
 };
 pub use map::{Mapped, MappedMut};
+pub use misuse::{Misfit, Misuse, Trap};
 pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions, Split};
 pub use pool::PoolStats;
 pub use stats::{KernelStats, Stats};

@@ -7,36 +7,15 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{AXPY, AxpyParams};
+use common::{AXPY, AxpyParams, devices, on_every_device};
 use kovar::{
-    Backend, Buffer, CommandEncoder, DType, Device, DeviceOptions, Dispatch, EncoderOptions, Error, Event, Kernel,
-    KernelSource, MemoryKind, Session, Submission, Waited,
+    Backend, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, Event, Kernel, KernelSource,
+    MemoryKind, Session, Submission, Waited,
 };
-use kovar_testing::subjects;
 
 const N: usize = 1024;
 /// Longer than any machine takes: a wait that runs into it has failed.
 const LONG: Duration = Duration::from_secs(60);
-
-/// Every device that there is, the one that executes nothing among them.
-fn devices(test: &str) -> Vec<(String, Device)> {
-    let found = subjects(test).into_iter().map(|subject| (subject.name, subject.validation));
-    let open = |(name, validation): (String, bool)| {
-        let device = Some(name.parse().unwrap());
-        let options = DeviceOptions { device, validation, ..DeviceOptions::default() };
-        (name, Device::open(&options).unwrap())
-    };
-    found.chain([("null".to_string(), false)]).map(open).collect()
-}
-
-fn on_every_device(test: &str, run: impl Fn(&Device)) {
-    for (name, device) in devices(test) {
-        run(&device);
-        device.wait_idle().unwrap();
-        let messages = device.validation_messages();
-        assert!(messages.is_empty(), "{test} on {name}: {}", messages.join("\n"));
-    }
-}
 
 struct Rig {
     kernel: Kernel,

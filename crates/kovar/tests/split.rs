@@ -3,30 +3,16 @@
 
 mod common;
 
-use common::{AXPY, AxpyParams};
+use common::{AXPY, AxpyParams, on_every_device};
 use kovar::{
     Buffer, CommandEncoder, Device, DeviceOptions, Dispatch, EncoderOptions, Error, HalError, Kernel, Split, Timing,
     Trace, hazard::verify_traces,
 };
 use kovar_hal::faulty::{At, Call, Failure, Fault, Faults, Faulty};
-use kovar_testing::subjects;
 use proptest::prelude::*;
 
 const N: usize = 256;
 const BUFFERS: usize = 5;
-
-/// Every device that there is, the one that executes nothing among them.
-fn on_every_device(test: &str, run: impl Fn(&Device)) {
-    let found = subjects(test).into_iter().map(|subject| (subject.name, subject.validation));
-    for (name, validation) in found.chain([("null".to_string(), false)]) {
-        let device = Some(name.parse().unwrap());
-        let device = Device::open(&DeviceOptions { device, validation, ..DeviceOptions::default() }).unwrap();
-        run(&device);
-        device.wait_idle().unwrap();
-        let messages = device.validation_messages();
-        assert!(messages.is_empty(), "{test} on {name}: {}", messages.join("\n"));
-    }
-}
 
 struct Rig {
     device: Device,

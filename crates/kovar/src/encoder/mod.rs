@@ -13,6 +13,7 @@ mod ring;
 mod session;
 mod submission;
 mod touch;
+mod worker;
 
 pub use dispatch::{Dispatch, MAX_SLOTS, OpKind};
 pub use encoder::CommandEncoder;
@@ -23,3 +24,4 @@ pub use record::DispatchRecord;
 pub use session::{Session, Stage};
 pub use submission::{Completed, Submission, Waited};
 pub use touch::Touch;
+pub use worker::{EncodeWorker, Recording};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kovar::{Backend, CpuDispatch, CpuKernel, Device, DeviceOptions, KernelSource};
+use kovar_testing::subjects;
 
 /// y[i] = a·x[i] + y[i].
 pub static AXPY: KernelSource = KernelSource::wgsl(
@@ -52,4 +53,25 @@ pub fn null() -> Device {
 
 pub fn cpu() -> Device {
     Device::open(&DeviceOptions::of(Backend::Cpu)).unwrap()
+}
+
+/// Every device that there is, the one that executes nothing among them.
+pub fn devices(test: &str) -> Vec<(String, Device)> {
+    let found = subjects(test).into_iter().map(|subject| (subject.name, subject.validation));
+    let open = |(name, validation): (String, bool)| {
+        let device = Some(name.parse().unwrap());
+        let options = DeviceOptions { device, validation, ..DeviceOptions::default() };
+        (name, Device::open(&options).unwrap())
+    };
+    found.chain([("null".to_string(), false)]).map(open).collect()
+}
+
+/// Runs a case on each of them; vendor validation must have been silent.
+pub fn on_every_device(test: &str, run: impl Fn(&Device)) {
+    for (name, device) in devices(test) {
+        run(&device);
+        device.wait_idle().unwrap();
+        let messages = device.validation_messages();
+        assert!(messages.is_empty(), "{test} on {name}: {}", messages.join("\n"));
+    }
 }
