@@ -161,6 +161,9 @@ pub(crate) struct Profile {
     /// Tokens to decode, or prompts to process, after two for warming up: once unsplit, once command by command
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) steps: usize,
+    /// Write to this file too: .json, a trace for Perfetto or Chrome; .html, a page with timeline and roofline
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

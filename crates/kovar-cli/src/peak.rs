@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use kovar::profile::Summary;
+use kovar::profile::{Peaks, Summary};
 use kovar::{Backend, Buffer, CommandEncoder, DType, Device, DeviceKind, EncoderOptions, MemoryKind};
 use kovar_ops::{peak, random};
 use serde_json::{Value, json};
@@ -53,6 +53,12 @@ impl Measured {
         })
     }
 
+    /// The best of each.
+    pub(crate) fn peaks(&self) -> Peaks {
+        let tiles = self.tiles.as_ref().map_or(0.0, Summary::max);
+        Peaks { read: Some(self.read.max()), f32: Some(self.f32.max()), matrix: Some(self.dot.max().max(tiles)) }
+    }
+
     /// The best of reading.
     pub(crate) fn reading(&self) -> f64 {
         self.read.max()
@@ -60,8 +66,7 @@ impl Measured {
 
     /// The best of any arithmetic.
     pub(crate) fn arithmetic(&self) -> f64 {
-        let tiles = self.tiles.as_ref().map_or(0.0, Summary::max);
-        self.f32.max().max(self.dot.max()).max(tiles)
+        self.f32.max().max(self.peaks().matrix.unwrap_or(0.0))
     }
 
     pub(crate) fn to_json(&self, device: &Device) -> Value {
@@ -99,7 +104,7 @@ fn spread(rates: &Summary) -> Value {
 }
 
 /// Bytes of memory read a second, one value a round.
-pub(crate) fn reading(device: &Device, rounds: usize) -> Result<Summary> {
+fn reading(device: &Device, rounds: usize) -> Result<Summary> {
     let info = device.info();
     let most = match info.kind {
         DeviceKind::Discrete | DeviceKind::Virtual => 4 << 30,

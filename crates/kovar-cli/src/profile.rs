@@ -1,31 +1,60 @@
 //! Times of every command of a model's step.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use kovar::Timing;
-use kovar::profile::{Peaks, Profile as Kept, Profiler, Report};
+use kovar::profile::{Profile as Kept, Profiler, Report};
 use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions};
 use serde_json::{Value, json};
 
 use crate::arguments::Profile;
-use crate::error::Result;
-use crate::peak;
+use crate::error::{Failure, Result};
+use crate::peak::Measured;
 
 /// Steps before those that count: the first compiles kernels and captures the step.
 const WARM: usize = 2;
-/// Times that the memory's speed is measured.
-const ROUNDS: usize = 5;
+/// Times that peaks are measured.
+const ROUNDS: usize = 3;
+
+/// What a file is to hold.
+#[derive(Clone, Copy)]
+enum Form {
+    Trace,
+    Page,
+}
+
+impl Form {
+    fn of(path: &Path) -> Result<Form> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => Ok(Form::Trace),
+            Some("html") => Ok(Form::Page),
+            _ => Err(Failure::new(format!("{}: name it .json or .html", path.display()))),
+        }
+    }
+}
 
 pub(crate) fn run(arguments: &Profile) -> Result<()> {
+    // Measuring for nothing is slow.
+    let file = match &arguments.out {
+        Some(path) => Some((path, Form::of(path)?)),
+        None => None,
+    };
     let device = arguments.running.open()?;
     let model = Arc::new(arguments.weights.load(&device)?);
     let profiler = Profiler::attach(&device)?;
     let mut kept = arguments.steps(&model, &profiler, Timing::Whole)?;
     kept.append(arguments.steps(&model, &profiler, Timing::Dispatches)?);
-    let peaks = Peaks { read: Some(peak::reading(&device, ROUNDS)?.max()), ..Peaks::default() };
-    let report = Report::of(&kept).with_peaks(peaks);
+    let report = Report::of(&kept).with_peaks(Measured::new(&device, ROUNDS)?.peaks());
     let what = format!("{} of {}", arguments.what(), arguments.weights.name());
+    if let Some((path, form)) = file {
+        let text = match form {
+            Form::Trace => kept.to_trace().to_string(),
+            Form::Page => kept.to_html(&what, &report),
+        };
+        std::fs::write(path, text).map_err(|error| Failure::file("write", path, error))?;
+    }
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let mut json = report.to_json();
@@ -70,6 +99,7 @@ impl Profile {
         session.truncate(self.ctx);
         let mut kept = profiler.take()?;
         kept.runs.clear();
+        kept.host.clear();
         for _ in 0..self.steps {
             let position = session.position() as u64;
             token = session.likeliest(token, 1)?.pop().unwrap_or(token);
@@ -90,6 +120,7 @@ impl Profile {
         }
         let mut kept = profiler.take()?;
         kept.runs.clear();
+        kept.host.clear();
         for _ in 0..self.steps {
             session.clear();
             session.next_token(&tokens, &mut sampler)?;

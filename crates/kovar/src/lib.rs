@@ -21,6 +21,7 @@ mod map;
 mod misuse;
 mod notify;
 mod options;
+mod picture;
 mod poison;
 mod pool;
 pub mod profile;

@@ -7,7 +7,7 @@ use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
 use super::parts::PartLedger;
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
-use crate::profile::Collector;
+use crate::profile::{Collector, HostWork};
 use crate::staging::Ring;
 use crate::stats::{Counters, Stats};
 use crate::{DeviceOptions, Result};
@@ -100,6 +100,9 @@ impl Core {
         let there = self.sleep_until(value, timeout);
         let waited = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.wait_ns.fetch_add(waited, Ordering::Relaxed);
+        if let Some(collector) = self.collector() {
+            collector.host(HostWork::Wait, "", Some(value), begun);
+        }
         there
     }
 

@@ -12,7 +12,7 @@ use crate::claim::Stamp;
 use crate::event::Point;
 use crate::flight::{End, Flight, Used, Watch};
 use crate::kernel::Kernel;
-use crate::profile::Command;
+use crate::profile::{Command, HostWork};
 use crate::{Error, Result, Submission};
 
 /// Finished commands, with all that they use.
@@ -60,10 +60,14 @@ impl Device {
             check_views(&work.used)?;
         }
         core.parts.check(&work.used, work.part.as_ref().map(|part| part.recording), work.label)?;
-        let label = work.label.into();
-        work.watch = core.collector().map(|collector| Watch { collector, submitted: Instant::now() });
+        let label: String = work.label.into();
+        let watch = core.collector().map(|collector| (collector, Instant::now()));
+        work.watch = watch.clone().map(|(collector, submitted)| Watch { collector, submitted });
         let (value, end) = core.launch(&mut submitted, work, stamp)?;
         drop(submitted);
+        if let Some((collector, start)) = watch {
+            collector.host(HostWork::Submit, &label, Some(value), start);
+        }
         core.counters.submissions.fetch_add(1, Ordering::Relaxed);
         Ok(Submission::new(self.clone(), end, value, label))
     }

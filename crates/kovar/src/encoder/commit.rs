@@ -1,6 +1,7 @@
 //! How a recording gets to the device, in one piece or in parts, and what it waits for there.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use kovar_hal::{CommandBuffer, RecorderDesc};
 use smallvec::SmallVec;
@@ -11,7 +12,7 @@ use super::submission::Submission;
 use crate::device::{Awaits, Core, Part, Work};
 use crate::event::Point;
 use crate::flight::End;
-use crate::profile::{Command, Listing};
+use crate::profile::{Command, HostWork, Listing};
 use crate::stats::Stats;
 use crate::{Error, Event, Result, Timing};
 
@@ -108,6 +109,9 @@ impl CommandEncoder {
         // Its last block belongs to the device now: the host would wait for it.
         self.ring = Ring::default();
         let (stats, commands) = (issuer.stats, recorder.finish());
+        let begun = issuer.begun.take();
+        issuer.begun = begun.map(|_| Instant::now());
+        self.note_recording(begun);
         let handed = commands.map_err(Error::from).and_then(|commands| self.hand_over(commands, listed, stats, true));
         handed.map(drop).inspect_err(|error| self.parts.failed = Some(error.clone()))
     }
@@ -137,9 +141,18 @@ impl CommandEncoder {
         };
         let trace = issuer.tracing.take().map(|tracing| Arc::new(tracing.finish(&self.label, names(&self.used))));
         let listed = issuer.listing.take().map(Listing::finish);
-        let mut submission = self.hand_over(issuer.recorder.finish()?, listed, issuer.stats, false)?;
+        let commands = issuer.recorder.finish()?;
+        self.note_recording(issuer.begun);
+        let mut submission = self.hand_over(commands, listed, issuer.stats, false)?;
         submission.trace = trace;
         Ok(submission)
+    }
+
+    /// Notes how long a part was recorded, if somebody keeps times.
+    fn note_recording(&self, begun: Option<Instant>) {
+        if let (Some(begun), Some(collector)) = (begun, self.device.0.core.collector()) {
+            collector.host(HostWork::Record, &self.label, None, begun);
+        }
     }
 
     /// Hands over a part; with the last one goes all that keeps the resources alive.

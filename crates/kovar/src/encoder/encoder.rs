@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use kovar_hal::{Binding, DispatchCommand, Grid, RecorderDesc, ShaderFormat};
 use rustc_hash::FxHashMap;
@@ -61,6 +62,7 @@ impl CommandEncoder {
         let mut issuer = Issuer::new(recorder, options.barriers, options.timing);
         issuer.tracing = options.trace.then(Tracing::default);
         issuer.timed = options.time_barriers;
+        issuer.begun = device.0.core.collector().map(|_| Instant::now());
         let mut encoder = CommandEncoder::with_sink(device, options.label, Sink::Live(issuer));
         encoder.parts.timing = options.timing;
         encoder.parts.split = options.split.map(|split| split.first());

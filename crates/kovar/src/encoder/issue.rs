@@ -17,6 +17,8 @@ pub(crate) struct Issuer {
     pub(crate) tracing: Option<Tracing>,
     /// What was issued, if it is timed command by command.
     pub(crate) listing: Option<Listing>,
+    /// When recording began, if somebody keeps times.
+    pub(crate) begun: Option<Instant>,
     /// Whether the time that barriers take is taken.
     pub(crate) timed: bool,
     barriers: Barriers,
@@ -33,6 +35,7 @@ impl Issuer {
             stats: Stats::default(),
             tracing: None,
             listing: (timing == Timing::Dispatches).then(Listing::default),
+            begun: None,
             timed: false,
             barriers,
             nodes: 0,

@@ -6,6 +6,8 @@ use kovar_hal::ClockPair;
 
 use crate::{Device, EncoderOptions, Result, Timing};
 
+/// Label of the command buffer that tells a device's time.
+pub(super) const LABEL: &str = "kovar: clock";
 /// Share by which a measured rate may be wrong and still be used: nominal rates are as good.
 const RATE_ERROR: f64 = 1e-4;
 
@@ -70,7 +72,7 @@ pub(crate) fn read(device: &Device) -> Result<Reading> {
 
 /// The device's time between two looks at the host's clock.
 fn bracket(device: &Device) -> Result<Reading> {
-    let options = EncoderOptions { label: "clock".into(), timing: Timing::Whole, ..EncoderOptions::default() };
+    let options = EncoderOptions { label: LABEL.into(), timing: Timing::Whole, ..EncoderOptions::default() };
     let encoder = device.encoder_with(options)?;
     let before = Instant::now();
     let submission = encoder.commit()?;

@@ -5,13 +5,15 @@
 
 mod clocks;
 mod cost;
+mod page;
 mod recorder;
 mod report;
 mod summary;
+mod trace;
 
 pub use clocks::Clock;
 pub use cost::Cost;
 pub(crate) use recorder::{About, Collector, Listing};
-pub use recorder::{Command, Profile, Profiler, Run};
+pub use recorder::{Command, HostSpan, HostWork, Profile, Profiler, Run};
 pub use report::{BufferTimes, CommandTimes, Peaks, Report};
 pub use summary::Summary;

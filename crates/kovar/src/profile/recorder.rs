@@ -1,6 +1,7 @@
 //! What was recorded and when it ran.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use kovar_hal::{ClockPair, DeviceInfo, TimeSpan};
@@ -93,6 +94,34 @@ pub struct Run {
     pub position: Option<u64>,
 }
 
+/// What a thread of the host did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostWork {
+    /// From the making of an encoder to its commit.
+    Record,
+    /// Handed commands over.
+    Submit,
+    /// Waited for the device.
+    Wait,
+}
+
+/// A stretch of a host thread's time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSpan {
+    /// What it did.
+    pub work: HostWork,
+    /// Label of the recording; empty for a wait.
+    pub label: String,
+    /// The submission that was handed over or waited for.
+    pub submission: Option<u64>,
+    /// The thread, by the order in which threads were first seen.
+    pub thread: usize,
+    /// From here.
+    pub start: Instant,
+    /// To here.
+    pub end: Instant,
+}
+
 /// What was kept while a [`Profiler`] was attached.
 #[derive(Debug, Clone)]
 pub struct Profile {
@@ -102,6 +131,8 @@ pub struct Profile {
     pub clock: Option<Clock>,
     /// Submissions that have ended, in their order.
     pub runs: Vec<Run>,
+    /// What host threads did for them.
+    pub host: Vec<HostSpan>,
 }
 
 impl Profile {
@@ -112,20 +143,39 @@ impl Profile {
             (first, last) => first.or(last),
         };
         self.runs.extend(later.runs);
+        self.host.extend(later.host);
     }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    runs: Vec<Run>,
+    host: Vec<HostSpan>,
+    threads: Vec<ThreadId>,
 }
 
 /// Where ended submissions are noted.
 #[derive(Debug, Default)]
-pub(crate) struct Collector(Mutex<Vec<Run>>);
+pub(crate) struct Collector(Mutex<Kept>);
 
 impl Collector {
-    fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn note(&self, run: Run) {
-        self.runs().push(run);
+        self.kept().runs.push(run);
+    }
+
+    /// Notes what this thread did until now.
+    pub(crate) fn host(&self, work: HostWork, label: &str, submission: Option<u64>, start: Instant) {
+        let (id, end) = (std::thread::current().id(), Instant::now());
+        let mut kept = self.kept();
+        let thread = kept.threads.iter().position(|known| *known == id).unwrap_or_else(|| {
+            kept.threads.push(id);
+            kept.threads.len() - 1
+        });
+        kept.host.push(HostSpan { work, label: label.into(), submission, thread, start, end });
     }
 }
 
@@ -179,11 +229,19 @@ impl Profiler {
     /// Device errors.
     pub fn take(&self) -> Result<Profile> {
         self.device.0.core.reap()?;
-        let runs = std::mem::take(&mut *self.collector.runs());
+        let (runs, host) = {
+            let mut kept = self.collector.kept();
+            (std::mem::take(&mut kept.runs), std::mem::take(&mut kept.host))
+        };
         let last = super::clocks::read(&self.device)?;
-        self.collector.runs().retain(|run| Some(run.number) != last.submission);
+        if let Some(number) = last.submission {
+            // The look at the clock is none of the work.
+            let mut kept = self.collector.kept();
+            kept.runs.retain(|run| run.number != number);
+            kept.host.retain(|span| span.label != super::clocks::LABEL && span.submission != Some(number));
+        }
         let clock = self.first.zip(last.pair).map(|(first, last)| Clock { first, last });
-        Ok(Profile { device: self.device.info().clone(), clock, runs })
+        Ok(Profile { device: self.device.info().clone(), clock, runs, host })
     }
 }
 

@@ -1,8 +1,9 @@
 use std::fmt::Write;
 
-use super::style::{fill, short_buffer, stroke};
+use super::style::{short_buffer, stroke};
 use super::text::title;
 use super::{Explanation, Reason};
+use crate::picture::fill;
 
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");

@@ -1,11 +1,12 @@
 use std::fmt::Write;
 
 use super::layout::{Row, rows};
-use super::style::{count, fill, short_buffer, shorten, stroke};
+use super::style::{count, short_buffer, stroke};
 use super::text::title;
 use super::{Barrier, Command, Explanation};
 use crate::OpKind;
 use crate::hazard::HazardKind;
+use crate::picture::{FONT, escape, fill, shorten};
 
 /// Columns of a row at most: a layer of a model fits, and the picture fits a page.
 const WIDEST: usize = 16;
@@ -24,27 +25,8 @@ const CAPTION: usize = 16;
 /// Lines of a tooltip at most.
 const TOOLTIP: usize = 16;
 
-const FONT: &str = "ui-sans-serif,system-ui,-apple-system,'Segoe UI',Helvetica,Arial,'DejaVu Sans',sans-serif";
-
 struct Svg {
     out: String,
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\n' => escaped.push('\n'),
-            // What XML has no place for.
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 impl Svg {

@@ -167,6 +167,27 @@ fn buffer_rows(times: &BufferTimes) -> Vec<[String; BUFFER_HEAD.len()]> {
     rows
 }
 
+impl Report {
+    /// Heads and cells of the commands.
+    pub(in crate::profile) fn command_table(&self) -> ([&'static str; HEAD.len()], Vec<[String; HEAD.len()]>) {
+        (HEAD, self.commands.iter().map(|row| self.row(row)).collect())
+    }
+
+    /// Heads and cells of the command buffers.
+    pub(in crate::profile) fn buffer_table(
+        &self,
+    ) -> ([&'static str; BUFFER_HEAD.len()], Vec<[String; BUFFER_HEAD.len()]>) {
+        (BUFFER_HEAD, self.buffers.iter().flat_map(buffer_rows).collect())
+    }
+
+    /// What splitting did to times, and what is to be known of shares.
+    pub(in crate::profile) fn notes(&self) -> impl Iterator<Item = String> {
+        let cached = self.commands.iter().any(|row| self.of_peak(row).is_some_and(|share| share > 1.0));
+        let cached = cached.then(|| "beyond 100 % of the peak, data comes from a cache".into());
+        self.buffers.iter().filter_map(BufferTimes::note).chain(cached)
+    }
+}
+
 /// Lines of columns: the first to the left, the others to the right.
 fn aligned<const N: usize>(head: [&str; N], rows: Vec<[String; N]>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let rows: Vec<[String; N]> = std::iter::once(head.map(String::from)).chain(rows).collect();
@@ -190,13 +211,12 @@ impl fmt::Display for Report {
         }
         if !self.commands.is_empty() {
             writeln!(f)?;
-            aligned(HEAD, self.commands.iter().map(|row| self.row(row)).collect(), f)?;
+            let (head, rows) = self.command_table();
+            aligned(head, rows, f)?;
         }
         writeln!(f)?;
-        aligned(BUFFER_HEAD, self.buffers.iter().flat_map(buffer_rows).collect(), f)?;
-        for note in self.buffers.iter().filter_map(BufferTimes::note) {
-            writeln!(f, "{note}")?;
-        }
-        Ok(())
+        let (head, rows) = self.buffer_table();
+        aligned(head, rows, f)?;
+        self.notes().try_for_each(|note| writeln!(f, "{note}"))
     }
 }
