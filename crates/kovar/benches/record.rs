@@ -7,7 +7,7 @@ mod common;
 use common::{AXPY, AxpyParams, null};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use kovar::{DType, Dispatch, DispatchRecord, ExecutableOptions, Graph};
+use kovar::{DType, Dispatch, DispatchRecord, EncoderOptions, ExecutableOptions, Graph, Kept};
 
 fn main() {
     divan::main();
@@ -86,4 +86,24 @@ fn replay(bencher: Bencher, nodes: usize) {
     .unwrap();
     let mut executable = graph.compile(&ExecutableOptions::default()).unwrap();
     bencher.bench_local(|| executable.submit().unwrap());
+}
+
+/// Records, commits and waits for dispatches that each read a buffer of their own: each counted once, or all kept by a set.
+#[divan::bench(args = [false, true])]
+fn references(bencher: Bencher, kept: bool) {
+    const DISPATCHES: usize = 1000;
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let weights: Vec<_> = (0..DISPATCHES).map(|_| device.buffer(DType::F32, &[64]).unwrap()).collect();
+    let y = device.buffer(DType::F32, &[64]).unwrap();
+    let kept = kept.then(|| Kept::new(weights.iter().chain([&y])));
+    bencher.counter(ItemsCount::new(DISPATCHES)).bench_local(|| {
+        let mut encoder = device.encoder_with(EncoderOptions { kept: kept.clone(), ..Default::default() }).unwrap();
+        for x in &weights {
+            let params = AxpyParams { n: 64, a: 1.0 };
+            let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, &y).constants(&params).threads([64, 1, 1]);
+            encoder.dispatch(dispatch).unwrap();
+        }
+        encoder.commit().unwrap().wait().unwrap()
+    });
 }

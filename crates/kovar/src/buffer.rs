@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kovar_hal::{MemoryKind, RawBuffer};
@@ -44,6 +44,8 @@ pub(crate) struct Allocation {
     pub(crate) poison: Poison,
     /// Encoder that met this allocation last, and its number there: saves the encoder a lookup.
     pub(crate) hint: AtomicU64,
+    /// The set that it was put into last: see `Kept`.
+    pub(crate) kept: AtomicUsize,
 }
 
 /// Where memory goes when its last user is gone.

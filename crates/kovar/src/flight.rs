@@ -7,9 +7,9 @@ use std::time::Instant;
 use kovar_hal::{CommandBuffer, HalError, TimeSpan};
 use smallvec::SmallVec;
 
-use crate::buffer::Allocation;
 use crate::device::Part;
 use crate::event::Timeline;
+use crate::hold::{Held, Kept};
 use crate::kernel::Kernel;
 use crate::poison::Effect;
 use crate::profile::{Collector, Command, Run};
@@ -17,7 +17,7 @@ use crate::profile::{Collector, Command, Run};
 /// An allocation that a recording uses.
 #[derive(Clone)]
 pub(crate) struct Used {
-    pub(crate) allocation: Arc<Allocation>,
+    pub(crate) allocation: Held,
     pub(crate) effect: Effect,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct Flight {
     pub(crate) commands: Arc<dyn CommandBuffer>,
     pub(crate) used: Arc<[Used]>,
     pub(crate) _kernels: Arc<[Kernel]>,
+    /// Holds what is used without a count.
+    pub(crate) _kept: Option<Kept>,
     pub(crate) _events: SmallVec<[Arc<Timeline>; 2]>,
     /// Its commands, if they are timed.
     pub(crate) listed: Option<Arc<[Command]>>,

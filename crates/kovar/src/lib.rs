@@ -16,6 +16,7 @@ mod event;
 mod flight;
 mod graph;
 pub mod hazard;
+mod hold;
 mod kernel;
 mod map;
 mod misuse;
@@ -42,6 +43,7 @@ pub use graph::{
     Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
 };
 pub use hazard::{Explanation, Trace};
+pub use hold::Kept;
 pub use kernel::{ConstantsKind, CpuFactory, Kernel, KernelSource, Reflection, Slot, Specialization, to_msl};
 pub use kovar_hal::cpu::{CpuDispatch, CpuKernel};
 pub use kovar_hal::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kovar_hal::{Backend, CpuChecks, CpuSchedule, OpenOptions, Timing};
 
-use crate::Error;
+use crate::{Error, Kept};
 
 /// Which device to open: `cpu`, `vulkan`, `vulkan:1`, `metal`, `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,4 +167,6 @@ pub struct EncoderOptions {
     /// Hand the first part over early. The device may then be at work before [`commit`](crate::CommandEncoder::commit), and
     /// until then nobody else may use what that part uses ([`Error::Unfinished`]). None: all at once.
     pub split: Option<Split>,
+    /// Buffers that the recording uses without counting references. None: each buffer that it uses is counted, once.
+    pub kept: Option<Kept>,
 }

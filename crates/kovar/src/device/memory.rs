@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kovar_hal::{BufferDesc, MemoryKind, RawBuffer};
@@ -180,6 +180,7 @@ impl Device {
             claims: Mutex::default(),
             poison: Poison::default(),
             hint: AtomicU64::new(u64::MAX),
+            kept: AtomicUsize::new(0),
         };
         Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape) }
     }

@@ -73,7 +73,7 @@ impl PartLedger {
     pub(crate) fn check_host(&self, allocation: &Allocation, writer: bool) -> Result<()> {
         let Some(list) = self.unfinished() else { return Ok(()) };
         for unfinished in list.iter() {
-            let theirs = unfinished.used.iter().find(|theirs| std::ptr::eq(&*theirs.allocation, allocation));
+            let theirs = unfinished.used.iter().find(|theirs| std::ptr::eq(&**theirs.allocation, allocation));
             if theirs.is_some_and(|theirs| writer || theirs.is_written()) {
                 return Err(unfinished.refuse("host access", allocation));
             }

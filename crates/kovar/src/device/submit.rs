@@ -11,6 +11,7 @@ use super::parts::Part;
 use crate::claim::Stamp;
 use crate::event::Point;
 use crate::flight::{End, Flight, Used, Watch};
+use crate::hold::Kept;
 use crate::kernel::Kernel;
 use crate::profile::{Command, HostWork};
 use crate::{Error, Result, Submission};
@@ -24,6 +25,8 @@ pub(crate) struct Work<'a> {
     pub(crate) listed: Option<Arc<[Command]>>,
     pub(crate) watch: Option<Watch>,
     pub(crate) label: &'a str,
+    /// Holds what is used without a count.
+    pub(crate) kept: Option<Kept>,
     pub(crate) awaits: Awaits,
     /// If it is not the whole of a recording.
     pub(crate) part: Option<Part>,
@@ -37,8 +40,8 @@ impl<'a> Work<'a> {
         kernels: Arc<[Kernel]>,
         label: &'a str,
     ) -> Work<'a> {
-        let (listed, watch, awaits, part) = (None, None, Awaits::default(), None);
-        Work { commands, used, kernels, listed, watch, label, awaits, part }
+        let (listed, watch, kept, awaits, part) = (None, None, None, Awaits::default(), None);
+        Work { commands, used, kernels, listed, watch, label, kept, awaits, part }
     }
 }
 
@@ -99,7 +102,7 @@ impl Core {
         work: Work<'_>,
         stamp: Option<&Stamp>,
     ) -> Result<(u64, Arc<OnceLock<End>>)> {
-        let Work { commands, used, kernels, listed, watch, label, awaits, part } = work;
+        let Work { commands, used, kernels, listed, watch, label, kept, awaits, part } = work;
         let value = *submitted + 1;
         let points = awaits.points.iter().map(|point| (point.timeline.raw, point.value));
         let waits: SmallVec<[(RawEvent, u64); 2]> =
@@ -123,7 +126,8 @@ impl Core {
         if let Some(part) = &part {
             self.parts.note(part, label, &used);
         }
-        let (_kernels, _events) = (kernels, awaits.points.into_iter().map(|point| point.timeline).collect());
+        let (_kernels, _kept, _events) =
+            (kernels, kept, awaits.points.into_iter().map(|point| point.timeline).collect());
         let (label, condemned) = (label.into(), false);
         self.launched(Flight {
             value,
@@ -131,6 +135,7 @@ impl Core {
             commands,
             used,
             _kernels,
+            _kept,
             _events,
             listed,
             watch,

@@ -10,6 +10,7 @@ use super::submit::Work;
 use crate::Result;
 use crate::buffer::Allocation;
 use crate::flight::{End, Used};
+use crate::hold::Held;
 use crate::poison::{Effect, Use};
 use crate::staging::{PART, RING, Ring};
 
@@ -156,7 +157,7 @@ impl Core {
         }
         let mut effect = Effect::default();
         effect.add(how, &bytes);
-        let used = [Used { allocation: allocation.clone(), effect }].into();
+        let used = [Used { allocation: Held::counted(allocation), effect }].into();
         let (commands, kernels) = (recorder.finish()?, [].into());
         let work = Work::new(commands, used, kernels, label);
         self.reap()?;

@@ -79,6 +79,16 @@ impl CommandEncoder {
         Ok(())
     }
 
+    /// Has the recording keep no buffer alive that is bound from now on: the raw form of [`Kept`](crate::Kept). A capture
+    /// keeps its buffers all the same.
+    ///
+    /// # Safety
+    /// Each buffer that is bound or copied from now on lives until a wait for the submission has returned, or until the
+    /// device is gone; where the encoder is not committed, until it is dropped.
+    pub unsafe fn retain_nothing(&mut self) {
+        self.retains = self.is_capturing();
+    }
+
     /// Hands over what was recorded so far, so that the device starts with it; the rest follows in a command buffer of its
     /// own. The submission that [`commit`](CommandEncoder::commit) gives is that of all parts: it fails when one of them
     /// does, and then poisons what all of them wrote.
@@ -170,7 +180,8 @@ impl CommandEncoder {
         let Waits { points, events, submission } = std::mem::take(&mut self.waits);
         let awaits = Awaits { points, submission };
         let work = Work::new(commands, used, self.tally.kernels(), &self.label);
-        let submission = self.device.submit(Work { listed, awaits, part, ..work }, None)?;
+        let kept = self.kept.clone();
+        let submission = self.device.submit(Work { listed, kept, awaits, part, ..work }, None)?;
         // From now on the wait is the device's.
         drop(events);
         parts.last = more.then(|| submission.end().clone());

@@ -15,6 +15,7 @@ use super::record::DispatchRecord;
 use super::ring::Ring;
 use crate::flight::Used;
 use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
+use crate::hold::{Held, Kept};
 use crate::kernel::{ConstantsKind, Tally};
 use crate::poison::Effect;
 use crate::profile::{About, Cost};
@@ -47,6 +48,9 @@ pub struct CommandEncoder {
     pub(super) regions: Vec<Box<str>>,
     pub(super) waits: Waits,
     pub(super) parts: Parts,
+    /// Dropped after the parts, which may use what it keeps.
+    pub(super) kept: Option<Kept>,
+    pub(super) retains: bool,
 }
 
 /// What a graph takes over from the encoder that captured it.
@@ -66,6 +70,7 @@ impl CommandEncoder {
         let mut encoder = CommandEncoder::with_sink(device, options.label, Sink::Live(issuer));
         encoder.parts.timing = options.timing;
         encoder.parts.split = options.split.map(|split| split.first());
+        encoder.kept = options.kept;
         Ok(encoder)
     }
 
@@ -89,6 +94,8 @@ impl CommandEncoder {
             regions: Vec::new(),
             waits: Waits::default(),
             parts,
+            kept: None,
+            retains: true,
         }
     }
 
@@ -263,7 +270,8 @@ impl CommandEncoder {
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
             let (binding, block) = self.ring.place(&self.device, constants)?;
             bindings.push(binding);
-            ring = Some(self.resource(&block));
+            // The block is nobody's but the recording's.
+            ring = Some(self.number(&block, true));
             // A Rust function reads its constants from the dispatch, however large they are.
             if self.device.info().shader != ShaderFormat::Cpu {
                 constants = &[];
@@ -317,6 +325,10 @@ impl CommandEncoder {
 
     /// The number of an allocation, which is kept alive from now on.
     fn resource(&mut self, buffer: &Buffer) -> ResourceId {
+        self.number(buffer, self.retains)
+    }
+
+    fn number(&mut self, buffer: &Buffer, retain: bool) -> ResourceId {
         let allocation = &buffer.allocation;
         let hint = allocation.hint.load(Relaxed);
         let known = (hint >> 32 == u64::from(self.id)).then_some(hint as u32);
@@ -324,7 +336,14 @@ impl CommandEncoder {
             let next = self.used.len() as u32;
             let id = *self.known.entry(allocation.id).or_insert(next);
             if id == next {
-                self.used.push(Used { allocation: allocation.clone(), effect: Effect::default() });
+                let kept = self.kept.as_ref().is_some_and(|kept| kept.has(allocation));
+                let held = match retain && !kept {
+                    true => Held::counted(allocation),
+                    // SAFETY: the set keeps it, and lives as long as this encoder and each flight of its parts; or the
+                    // caller of `retain_nothing` has promised.
+                    false => unsafe { Held::uncounted(allocation) },
+                };
+                self.used.push(Used { allocation: held, effect: Effect::default() });
             }
             allocation.hint.store(u64::from(self.id) << 32 | u64::from(id), Relaxed);
             id

@@ -9,6 +9,7 @@ use crate::device;
 use crate::encoder::{Accesses, Issuer, Part, Work, names};
 use crate::flight::Used;
 use crate::hazard::{Access, ResourceId, Trace, Tracing};
+use crate::hold::Held;
 use crate::kernel::Tally;
 use crate::poison::Effect;
 use crate::profile::{Command, Listing};
@@ -77,7 +78,7 @@ impl Executable {
             let block = device.buffer_in(MemoryKind::Device, DType::U8, &[bytes], "scratch of a graph")?;
             // Scratch is written before it is read, and nobody else sees it.
             let effect = Effect { writes: 0..plan.size, fresh: 0..plan.size, ..Effect::default() };
-            used.push(Used { allocation: block.allocation.clone(), effect });
+            used.push(Used { allocation: Held::counted(&block.allocation), effect });
             for (resource, base) in &plan.places {
                 places[resource.0 as usize] = Place { used: 0, base: *base };
             }
@@ -163,7 +164,7 @@ impl Executable {
         if self.claims.used.iter().any(|used| Arc::ptr_eq(&used.allocation, &to.allocation)) {
             return Err(wrong(format!("uses {:?} already, in another place", to.label())));
         }
-        let entry = Used { allocation: to.allocation.clone(), effect: entry.effect.clone() };
+        let entry = Used { allocation: Held::counted(&to.allocation), effect: entry.effect.clone() };
         let mut used: Vec<Used> = self.claims.used.iter().cloned().collect();
         used[self.places[number].used as usize] = entry.clone();
         let before = std::mem::replace(&mut self.claims, Claims::new(used.into()));
