@@ -16,6 +16,8 @@ pub struct OpenOptions {
     pub schedule: CpuSchedule,
     /// CPU: what is looked at while kernels run.
     pub checks: CpuChecks,
+    /// CPU: when the pages of a buffer come into memory, and whether they stay.
+    pub paging: CpuPaging,
     /// CPU, Vulkan and null: act as a device with memory of its own, whose [`MemoryKind::Device`] the host does not see and
     /// which imports nothing. For tests on machines that have no such device.
     pub discrete: bool,
@@ -32,6 +34,19 @@ pub struct CpuChecks {
     /// what it asked for with `slice_mut`, and reads what it asked for with `slice_range`, or all of a slot with `slice`;
     /// bytes that change without having been asked for are a fault.
     pub races: bool,
+}
+
+/// When the pages of a buffer of the CPU backend come into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CpuPaging {
+    /// When they are first touched.
+    #[default]
+    OnTouch,
+    /// When the buffer is made, imported files included: no kernel waits for a page then.
+    Prefault,
+    /// Before the first submission after the buffer was made; they are locked there, so that the system never takes them
+    /// away. Unix only; more than the system's limit (`ulimit -l`) is an error.
+    Locked,
 }
 
 /// Order of execution on the CPU backend. Any order is legal; legal recordings give the same bytes in each.

@@ -55,8 +55,9 @@ pub mod null;
 pub mod vulkan;
 
 pub use desc::{
-    Binding, BindingKind, BufferDesc, ClockPair, Code, CpuChecks, CpuSchedule, DispatchCommand, Grid, MemoryKind,
-    OpenOptions, PipelineDesc, RawBuffer, RawEvent, RawPipeline, RecorderDesc, SubmitDesc, TimeSpan, Timing,
+    Binding, BindingKind, BufferDesc, ClockPair, Code, CpuChecks, CpuPaging, CpuSchedule, DispatchCommand, Grid,
+    MemoryKind, OpenOptions, PipelineDesc, RawBuffer, RawEvent, RawPipeline, RecorderDesc, SubmitDesc, TimeSpan,
+    Timing,
 };
 pub use error::HalError;
 pub use info::{

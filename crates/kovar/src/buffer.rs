@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use crate::device::{Core, Progress};
 use crate::map::HostView;
 use crate::poison::Poison;
 use crate::pool::{Block, Lease};
+use crate::residency::Owner;
 use crate::staging::PART;
 use crate::{DType, Element, Error, Result};
 
@@ -26,7 +26,7 @@ pub(crate) struct Allocation {
     pub(crate) id: u64,
     pub(crate) home: Home,
     /// Owner of imported memory, kept alive by this field.
-    pub(crate) _owner: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) owner: Option<Owner>,
     /// Bytes of imported memory are never written.
     pub(crate) read_only: bool,
     /// Has no memory until the plan of a graph gives it some.
@@ -78,7 +78,7 @@ impl Drop for Allocation {
         match self.home {
             Home::Pool(lease) => self.core.pool().give(Block { memory: self.memory, lease, raw: self.raw }),
             // SAFETY: as said, and it is destroyed once.
-            Home::Device => unsafe { self.core.hal.destroy_buffer(self.raw) },
+            Home::Device => unsafe { self.core.destroy(self.raw, self.owner.take()) },
             Home::None => {}
         }
     }

@@ -1,5 +1,6 @@
 use kovar_hal::HalError;
 
+use crate::admission::Bytes;
 use crate::hazard::Conflict;
 use crate::{DType, Misfit, Misuse, Trap};
 
@@ -94,6 +95,20 @@ pub enum Error {
         offset: u64,
         /// Type of the elements.
         dtype: DType,
+    },
+    /// More than the device has left.
+    #[error(
+        "{need} does not fit: the device has {} left, {} too little; close what else uses it, shorten the context, or \
+         take a smaller model",
+        Bytes(*available), Bytes(*excess)
+    )]
+    DoesNotFit {
+        /// What was asked for.
+        need: crate::MemoryNeed,
+        /// Bytes that were left.
+        available: u64,
+        /// Bytes that are too many.
+        excess: u64,
     },
     /// An arena ends before a submission that uses one of its buffers.
     #[error("the arena's buffer of {shape:?} is used by submission {submission}, which was not given to its end")]

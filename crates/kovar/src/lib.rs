@@ -4,6 +4,7 @@
 //! and runs the same recording on Metal, Vulkan and the CPU.
 #![warn(missing_docs)]
 
+mod admission;
 mod arena;
 mod buffer;
 pub mod check;
@@ -26,9 +27,11 @@ mod picture;
 mod poison;
 mod pool;
 pub mod profile;
+mod residency;
 mod staging;
 mod stats;
 
+pub use admission::{Admission, MemoryNeed};
 pub use arena::Arena;
 pub use buffer::{Buffer, Shape};
 pub use device::Device;
@@ -47,8 +50,8 @@ pub use hold::Kept;
 pub use kernel::{ConstantsKind, CpuFactory, Kernel, KernelSource, Reflection, Slot, Specialization, to_msl};
 pub use kovar_hal::cpu::{CpuDispatch, CpuKernel};
 pub use kovar_hal::{
-    Backend, CooperativeShape, CpuChecks, CpuSchedule, DeviceInfo, DeviceKind, Features, HalError, Limits, MemoryInfo,
-    MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
+    Backend, CooperativeShape, CpuChecks, CpuPaging, CpuSchedule, DeviceInfo, DeviceKind, Features, HalError, Limits,
+    MemoryInfo, MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
 };
 pub use map::{Mapped, MappedMut};
 pub use misuse::{Misfit, Misuse, Trap};

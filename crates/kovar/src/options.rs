@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use kovar_hal::{Backend, CpuChecks, CpuSchedule, OpenOptions, Timing};
+use kovar_hal::{Backend, CpuChecks, CpuPaging, CpuSchedule, OpenOptions, Timing};
 
 use crate::{Error, Kept};
 
@@ -62,10 +62,14 @@ pub struct DeviceOptions {
     pub schedule: CpuSchedule,
     /// CPU: what is looked at while kernels run.
     pub checks: CpuChecks,
+    /// CPU: when the pages of a buffer come into memory, and whether they stay.
+    pub paging: CpuPaging,
     /// CPU, Vulkan and null: act as a device with memory of its own, so that what is written to
     /// [`MemoryKind::Device`](kovar_hal::MemoryKind) goes through the staging ring, and nothing is imported. It shows what a
     /// program does on a discrete GPU where there is none.
     pub discrete: bool,
+    /// Bytes that the buffers of this device may take in all; one more is out of memory. None: what the device has.
+    pub memory_limit: Option<u64>,
     /// How long a wait for one submission may take before it ends with [`HalError::Timeout`](kovar_hal::HalError::Timeout).
     /// The work goes on; a device that is dropped meanwhile leaves its memory to it. None: no limit.
     pub time_limit: Option<Duration>,
@@ -82,8 +86,8 @@ impl DeviceOptions {
 
     /// The part of them that the backend gets.
     pub(crate) fn open(&self) -> OpenOptions {
-        let DeviceOptions { validation, threads, schedule, checks, discrete, .. } = *self;
-        OpenOptions { validation, threads, schedule, checks, discrete }
+        let DeviceOptions { validation, threads, schedule, checks, paging, discrete, .. } = *self;
+        OpenOptions { validation, threads, schedule, checks, paging, discrete }
     }
 
     /// Options for the device that the variable `KOVAR_DEVICE` names, if it is set; all else at its default.

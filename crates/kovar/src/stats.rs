@@ -65,6 +65,12 @@ stats! {
     allocations,
     /// Bytes allocated from the device.
     bytes_allocated,
+    /// Buffers staged to enter the residency set.
+    residency_added,
+    /// Buffers staged to leave it: those that were in it, when their last user is gone.
+    residency_removed,
+    /// Times that staged changes were handed to the device: once at a commit that finds some.
+    residency_flushes,
     /// Kernels compiled.
     kernels_compiled,
     /// Kernels translated from WGSL: compiled kernels less those whose translation was found on disk.

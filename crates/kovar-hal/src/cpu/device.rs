@@ -9,13 +9,14 @@ use super::recorder::CpuRecorder;
 use super::walk::Crew;
 use crate::timeline::HostEvent;
 use crate::{
-    BufferDesc, ClockPair, Device, DeviceInfo, OpenOptions, PipelineDesc, RawBuffer, RawEvent, RawPipeline, Recorder,
-    RecorderDesc, Result, SubmitDesc,
+    BufferDesc, ClockPair, CpuPaging, Device, DeviceInfo, OpenOptions, PipelineDesc, RawBuffer, RawEvent, RawPipeline,
+    Recorder, RecorderDesc, Result, SubmitDesc,
 };
 
 pub(crate) struct CpuDevice {
     info: DeviceInfo,
     discrete: bool,
+    paging: CpuPaging,
     queue: Queue,
 }
 
@@ -26,7 +27,17 @@ impl CpuDevice {
         let crew =
             Crew { threads: threads as u32, schedule: options.schedule, checks: options.checks, epoch: Instant::now() };
         let info = if options.discrete { info.discrete() } else { info };
-        Ok(CpuDevice { info, discrete: options.discrete, queue: Queue::new(crew)? })
+        let OpenOptions { discrete, paging, .. } = *options;
+        Ok(CpuDevice { info, discrete, paging, queue: Queue::new(crew)? })
+    }
+
+    /// Brings a buffer into memory that was just made.
+    fn fresh(&self, buffer: RawBuffer) -> RawBuffer {
+        if self.paging == CpuPaging::Prefault {
+            // SAFETY: it was made by this backend, and nobody knows of it yet.
+            unsafe { memory::prefault(buffer) };
+        }
+        buffer
     }
 }
 
@@ -40,12 +51,12 @@ impl Device for CpuDevice {
     }
 
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        let buffer = memory::allocate(desc)?;
+        let buffer = self.fresh(memory::allocate(desc)?);
         Ok(if self.discrete { memory::hide(buffer, desc.memory) } else { buffer })
     }
 
     unsafe fn import_buffer(&self, memory: NonNull<u8>, len: u64, _: &str) -> Result<Option<RawBuffer>> {
-        Ok((!self.discrete).then(|| memory::import(memory, len)))
+        Ok((!self.discrete).then(|| self.fresh(memory::import(memory, len))))
     }
 
     unsafe fn destroy_buffer(&self, buffer: RawBuffer) {
@@ -53,7 +64,13 @@ impl Device for CpuDevice {
         unsafe { memory::free(buffer) }
     }
 
-    unsafe fn update_residency(&self, _: &[RawBuffer], _: &[RawBuffer]) -> Result<()> {
+    unsafe fn update_residency(&self, add: &[RawBuffer], remove: &[RawBuffer]) -> Result<()> {
+        if self.paging == CpuPaging::Locked {
+            // SAFETY: the buffers are alive (contract), here and below.
+            remove.iter().for_each(|buffer| unsafe { memory::unlock(*buffer) });
+            // SAFETY: as above.
+            add.iter().try_for_each(|buffer| unsafe { memory::lock(*buffer) })?;
+        }
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Gpu {
     pub(crate) raw: ash::Device,
     pub(crate) push: khr::push_descriptor::Device,
     pub(crate) host_memory: Option<ext::external_memory_host::Device>,
+    /// Says which memory goes last when the device's heap is too small for everybody.
+    pub(crate) paging: Option<ext::pageable_device_local_memory::Device>,
     pub(crate) capabilities: Capabilities,
     pub(crate) heap: Heap,
     pub(crate) queues: Queues,
@@ -70,6 +72,8 @@ impl Gpu {
             push: khr::push_descriptor::Device::new(loader, device),
             host_memory: has(ext::external_memory_host::NAME)
                 .then(|| ext::external_memory_host::Device::new(loader, device)),
+            paging: (capabilities.features.pageable.pageable_device_local_memory == vk::TRUE)
+                .then(|| ext::pageable_device_local_memory::Device::new(loader, device)),
             names: instance.debug_utils.then(|| ext::debug_utils::Device::new(loader, device)),
             labels: instance.wants_labels(physical, capabilities.version),
             clocks: clocks.filter(|_| capabilities.ticks.is_some()),
@@ -244,9 +248,12 @@ impl Device for VulkanDevice {
         unsafe { self.gpu.destroy_buffer(buffer) }
     }
 
-    unsafe fn update_residency(&self, _: &[RawBuffer], _: &[RawBuffer]) -> Result<()> {
-        // The driver pages by itself.
-        self.gpu.alive()
+    unsafe fn update_residency(&self, add: &[RawBuffer], _: &[RawBuffer]) -> Result<()> {
+        self.gpu.alive()?;
+        // The driver pages by itself; what leaves the set is about to be destroyed.
+        // SAFETY: as above.
+        add.iter().for_each(|buffer| unsafe { self.gpu.raise_priority(*buffer) });
+        Ok(())
     }
 
     fn create_pipeline(&self, desc: &PipelineDesc<'_>) -> Result<RawPipeline> {

@@ -3,9 +3,11 @@ use std::ffi::{CStr, CString};
 use ash::{ext, khr, vk};
 
 /// Extensions that are turned on wherever they are offered.
-const OPTIONAL: [&CStr; 8] = [
+const OPTIONAL: [&CStr; 10] = [
     ext::memory_budget::NAME,
     ext::external_memory_host::NAME,
+    ext::memory_priority::NAME,
+    ext::pageable_device_local_memory::NAME,
     khr::calibrated_timestamps::NAME,
     ext::calibrated_timestamps::NAME,
     khr::cooperative_matrix::NAME,
@@ -52,6 +54,8 @@ pub(crate) struct FeatureSet {
     pub(crate) subgroup: vk::PhysicalDeviceSubgroupSizeControlFeatures<'static>,
     pub(crate) dot: vk::PhysicalDeviceShaderIntegerDotProductFeatures<'static>,
     pub(crate) matrix: vk::PhysicalDeviceCooperativeMatrixFeaturesKHR<'static>,
+    pub(crate) priority: vk::PhysicalDeviceMemoryPriorityFeaturesEXT<'static>,
+    pub(crate) pageable: vk::PhysicalDevicePageableDeviceLocalMemoryFeaturesEXT<'static>,
 }
 
 impl FeatureSet {
@@ -68,6 +72,12 @@ impl FeatureSet {
         }
         if extensions.has(khr::cooperative_matrix::NAME) {
             head = head.push_next(&mut self.matrix);
+        }
+        if extensions.has(ext::memory_priority::NAME) {
+            head = head.push_next(&mut self.priority);
+        }
+        if extensions.has(ext::pageable_device_local_memory::NAME) {
+            head = head.push_next(&mut self.pageable);
         }
         head
     }
@@ -123,6 +133,14 @@ impl FeatureSet {
             },
             matrix: vk::PhysicalDeviceCooperativeMatrixFeaturesKHR {
                 cooperative_matrix: self.matrix.cooperative_matrix,
+                ..Default::default()
+            },
+            priority: vk::PhysicalDeviceMemoryPriorityFeaturesEXT {
+                memory_priority: self.priority.memory_priority,
+                ..Default::default()
+            },
+            pageable: vk::PhysicalDevicePageableDeviceLocalMemoryFeaturesEXT {
+                pageable_device_local_memory: self.pageable.pageable_device_local_memory,
                 ..Default::default()
             },
         }

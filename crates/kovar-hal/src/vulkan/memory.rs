@@ -17,6 +17,9 @@ const DEDICATED: u64 = 64 << 20;
 /// the round trip.
 const HOST_CLEAR: u64 = 64 << 10;
 
+/// Of priorities from 0 to 1, of which drivers take 0.5 without being told.
+const HIGHEST: f32 = 1.0;
+
 /// Buffers start on such an address, so that the host can view them as elements of any type.
 const ALIGN: u64 = 256;
 
@@ -31,6 +34,7 @@ const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
 /// What `RawBuffer::id` points to.
 pub(crate) struct Buffer {
     pub(crate) raw: vk::Buffer,
+    kind: MemoryKind,
     memory: Memory,
 }
 
@@ -211,7 +215,7 @@ impl Gpu {
         })?;
         self.name(raw, desc.label);
         let host = allocation.mapped_ptr().map_or(std::ptr::null_mut(), |at| at.as_ptr().cast::<u8>());
-        let buffer = Box::new(Buffer { raw, memory: Memory::Allocated(allocation) });
+        let buffer = Box::new(Buffer { raw, kind: desc.memory, memory: Memory::Allocated(allocation) });
         if let Err(e) = self.clear(raw, host, info.size) {
             self.free_buffer(*buffer);
             return Err(e);
@@ -279,8 +283,23 @@ impl Gpu {
             return Ok(None);
         };
         self.name(raw, label);
-        let buffer = Box::new(Buffer { raw, memory: Memory::Imported(device_memory) });
+        let buffer = Box::new(Buffer { raw, kind: MemoryKind::Shared, memory: Memory::Imported(device_memory) });
         Ok(Some(RawBuffer { id: Box::into_raw(buffer) as usize, host: memory.as_ptr(), len }))
+    }
+
+    /// Asks the driver to page out other memory before that of this buffer, where it lies in the device's.
+    ///
+    /// # Safety
+    /// The buffer is alive.
+    pub(crate) unsafe fn raise_priority(&self, buffer: RawBuffer) {
+        let Some(functions) = &self.paging else { return };
+        // SAFETY: passed on from the caller.
+        let buffer = unsafe { Buffer::get(buffer) };
+        if let (MemoryKind::Device, Memory::Allocated(allocation)) = (buffer.kind, &buffer.memory) {
+            // SAFETY: the device has the extension, and the memory lives as long as the buffer. A block that buffers share
+            // has one priority: it is raised again, which changes nothing.
+            unsafe { (functions.fp().set_device_memory_priority_ext)(self.raw.handle(), allocation.memory(), HIGHEST) };
+        }
     }
 
     /// # Safety

@@ -111,3 +111,21 @@ pub(super) fn memory_figures_make_sense(rig: &Rig) {
         assert!(left > 0 && left < 1 << 50);
     }
 }
+
+pub(super) fn residency_changes_are_taken_with_any_buffers_and_none(rig: &Rig) {
+    let buffers: Vec<_> = [64, 5000, 70 << 20]
+        .into_iter()
+        .flat_map(|size| KINDS.map(|memory| BufferDesc { size, memory, label: "resident" }))
+        .map(|desc| rig.device.create_buffer(&desc).unwrap())
+        .collect();
+    // SAFETY: the buffers are alive, and destroyed once, after their last use.
+    unsafe {
+        rig.device.update_residency(&[], &[]).unwrap();
+        rig.device.update_residency(&buffers[..4], &[]).unwrap();
+        rig.device.update_residency(&buffers[4..], &buffers[..2]).unwrap();
+        rig.run(Timing::Off, |r| buffers.iter().for_each(|buffer| r.fill(*buffer, 0, 64, 7)));
+        rig.device.update_residency(&[], &buffers[2..]).unwrap();
+        assert!(buffers.iter().all(|buffer| rig.read(*buffer)[..16] == [7; 16]));
+        buffers.iter().for_each(|buffer| rig.device.destroy_buffer(*buffer));
+    }
+}

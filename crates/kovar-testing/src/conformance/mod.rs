@@ -97,6 +97,7 @@ macro_rules! conformance_checks {
                 too_large_is_an_error_and_harmless(Rig, Everywhere)
                 host_memory_becomes_a_buffer(Rig, Everywhere)
                 memory_figures_make_sense(Rig, Everywhere)
+                residency_changes_are_taken_with_any_buffers_and_none(Rig, Everywhere)
             }
             order {
                 barriers_order_dispatches(Rig, Everywhere)

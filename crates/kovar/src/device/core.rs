@@ -8,6 +8,7 @@ use super::parts::PartLedger;
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
 use crate::profile::{Collector, HostWork};
+use crate::residency::{Owner, Residency};
 use crate::staging::Ring;
 use crate::stats::{Counters, Stats};
 use crate::{DeviceOptions, Result};
@@ -32,6 +33,9 @@ pub(crate) struct Core {
     /// How long a wait for a submission may take.
     limit: Option<Duration>,
     pool: Mutex<Pool>,
+    pub(super) residency: Residency,
+    /// Bytes that buffers may take.
+    memory_limit: Option<u64>,
     /// Locked before `submitted`.
     pub(super) ring: Mutex<Ring>,
     pub(super) next_allocation: AtomicU64,
@@ -59,6 +63,8 @@ impl Core {
             closed: AtomicBool::new(false),
             limit: options.time_limit,
             pool: Mutex::default(),
+            residency: Residency::default(),
+            memory_limit: options.memory_limit,
             ring: Mutex::default(),
             next_allocation: AtomicU64::new(0),
             next_encoder: AtomicU32::new(0),
@@ -187,9 +193,50 @@ impl Core {
     }
 
     pub(super) fn create(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        let raw = self.hal.create_buffer(desc)?;
+        let raw = match self.try_create(desc) {
+            Err(HalError::OutOfMemory { .. }) if self.residency.holds_memory() => {
+                self.residency.flush(self.hal.as_ref(), &self.counters)?;
+                self.try_create(desc)?
+            }
+            made => made?,
+        };
         self.counters.add(&Stats { allocations: 1, bytes_allocated: desc.size, ..Stats::default() });
+        self.residency.add(raw, &self.counters);
         Ok(raw)
+    }
+
+    fn try_create(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer, HalError> {
+        if let Some(limit) = self.memory_limit
+            && self.memory_used().saturating_add(desc.size) > limit
+        {
+            let reason = format!("the program allows {limit} bytes in all");
+            return Err(HalError::OutOfMemory { label: desc.label.into(), bytes: desc.size, reason });
+        }
+        self.hal.create_buffer(desc)
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) fn memory_used(&self) -> u64 {
+        self.residency.bytes()
+    }
+
+    /// Bytes that can still be allocated: what the driver tells, else what of the device's memory is not used, and no more
+    /// than the program allows.
+    pub(crate) fn available(&self) -> u64 {
+        // What waits to be destroyed is as good as free. A device that fails here fails at the next commit too.
+        let _ = self.residency.flush(self.hal.as_ref(), &self.counters);
+        let used = self.memory_used();
+        let left = self.hal.memory_left().unwrap_or_else(|| self.hal.info().memory.total.saturating_sub(used));
+        self.memory_limit.map_or(left, |limit| left.min(limit.saturating_sub(used)))
+    }
+
+    /// Destroys a buffer, once it is out of the residency set, and then lets go of what it lies in.
+    ///
+    /// # Safety
+    /// It is of this core, is destroyed once, and nothing uses it any more.
+    pub(crate) unsafe fn destroy(&self, raw: RawBuffer, owner: Option<Owner>) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.residency.remove(raw, owner, self.hal.as_ref(), &self.counters) };
     }
 }
 
@@ -197,8 +244,9 @@ impl Drop for Core {
     fn drop(&mut self) {
         for raw in lock(&self.pool).drain().into_iter().chain(lock(&self.ring).raw) {
             // SAFETY: blocks in the pool are used by nobody, and transfers have ended as submissions have: see below.
-            unsafe { self.hal.destroy_buffer(raw) };
+            unsafe { self.destroy(raw, None) };
         }
+        self.residency.close(self.hal.as_ref());
         // SAFETY: every submission has ended: `Shared` waited for them when it was dropped.
         unsafe { self.hal.destroy_event(self.timeline) };
     }

@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +8,7 @@ use super::Device;
 use crate::buffer::{Allocation, Buffer, Home, Shape, byte_len};
 use crate::poison::Poison;
 use crate::pool::{Lease, PoolStats, size_class};
+use crate::residency::Owner;
 use crate::{DType, Element, Error, Result};
 
 impl Device {
@@ -22,7 +22,7 @@ impl Device {
         let blocks = self.0.core.pool().drain();
         for raw in blocks {
             // SAFETY: blocks in the pool are used by nobody.
-            unsafe { self.0.core.hal.destroy_buffer(raw) };
+            unsafe { self.0.core.destroy(raw, None) };
         }
     }
 
@@ -140,7 +140,8 @@ impl Device {
             // SAFETY: aligned as the device wants; the bytes live as long as `owner`, which the allocation keeps, behind
             // an `Arc` that hands out shared references only; the device does not write them, see `read_only`.
             if let Some(raw) = unsafe { self.0.core.hal.import_buffer(memory, wanted, label) }? {
-                let owner: Arc<dyn Any + Send + Sync> = owner;
+                let owner: Owner = owner;
+                self.0.core.residency.add(raw, &self.0.core.counters);
                 let memory = Memory { raw, kind: MemoryKind::Shared, home: Home::Device, owner: Some(owner) };
                 return Ok((self.wrap(memory, dtype, shape, label), true));
             }
@@ -172,7 +173,7 @@ impl Device {
             home,
             read_only: owner.is_some(),
             transient: home == Home::None,
-            _owner: owner,
+            owner,
             last_use: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             views: AtomicI32::new(0),
@@ -191,5 +192,5 @@ struct Memory {
     raw: RawBuffer,
     kind: MemoryKind,
     home: Home,
-    owner: Option<Arc<dyn Any + Send + Sync>>,
+    owner: Option<Owner>,
 }

@@ -103,6 +103,7 @@ impl Core {
         stamp: Option<&Stamp>,
     ) -> Result<(u64, Arc<OnceLock<End>>)> {
         let Work { commands, used, kernels, listed, watch, label, kept, awaits, part } = work;
+        self.residency.flush(self.hal.as_ref(), &self.counters)?;
         let value = *submitted + 1;
         let points = awaits.points.iter().map(|point| (point.timeline.raw, point.value));
         let waits: SmallVec<[(RawEvent, u64); 2]> =
