@@ -48,6 +48,9 @@ pub(crate) struct Place {
     /// cpu, vulkan, vulkan:1, metal [default: KOVAR_DEVICE, else the best there is]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
+    /// Memory that it may use on the device, in MiB [default: what the device has]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<u64>,
     /// Threads of the CPU device [default: one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,

@@ -50,6 +50,7 @@ impl Place {
             None => DeviceOptions::from_environment()?,
         };
         options.threads = self.threads;
+        options.memory_limit = self.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
         options.cache = cache_dir();
         Ok(Device::open(&options)?)
     }

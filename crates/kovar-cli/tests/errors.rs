@@ -169,3 +169,11 @@ fn a_measurement_needs_weights() {
     assert!(String::from_utf8(unknown.stderr).unwrap().contains("qwen3-0.6b"));
     says(&kovar(&["bench", "--synthetic", "qwen3-0.6b", "--bits", "5", "--device", "cpu"]), &["5 bits"]);
 }
+
+#[test]
+fn a_model_that_does_not_fit_says_by_how_much() {
+    let model = shipped();
+    let generate = ["generate", "--model", model.to_str().unwrap(), "--prompt", "A lifetime is", "--device", "cpu"];
+    let line = line(&kovar(&[&generate[..], &["--memory", "2"]].concat()));
+    assert!(line.contains("weights 7.6 MiB") && line.contains("does not fit: the device has 2.0 MiB left"), "{line}");
+}

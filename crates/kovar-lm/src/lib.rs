@@ -15,6 +15,7 @@ mod error;
 mod generate;
 mod load;
 mod model;
+mod need;
 mod perplexity;
 mod rope;
 mod sampler;

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::decode::{self, Ending, State};
 use crate::model::{Model, Pass};
 use crate::workspace::{HeadRows, Rows};
-use crate::{LmError, Result, Sampler};
+use crate::{Config, LmError, Result, Sampler};
 
 /// Logits that are computed at a time when those of many positions are wanted: 16 MiB.
 const LOGITS: usize = 4 << 20;
@@ -50,6 +50,13 @@ impl Default for SessionOptions {
             decode: Decode::Replay { tokens: 8 },
             timing: Timing::default(),
         }
+    }
+}
+
+impl SessionOptions {
+    /// Tokens that the context of such a model can hold.
+    pub(crate) fn limit(&self, config: &Config) -> usize {
+        [self.context, config.max_positions].into_iter().flatten().min().unwrap_or(usize::MAX)
     }
 }
 
@@ -114,8 +121,7 @@ impl Session {
     /// [`LmError::Option`] for an empty chunk or context, device errors.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Session> {
         let (device, config) = (model.device(), model.config());
-        let limits = [options.context, config.max_positions];
-        let limit = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
+        let limit = options.limit(config);
         let empty = |option| LmError::Option { option, value: "0".into(), range: "at least 1" };
         if limit == 0 {
             return Err(empty("context"));

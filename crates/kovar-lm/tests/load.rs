@@ -7,8 +7,9 @@ mod folders;
 
 use common::{Golden, assert_valid, greedy, shipped};
 use folders::{Folder, Tensors};
-use kovar::{Device, DeviceOptions};
-use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions};
+use kovar::{Device, DeviceOptions, Error};
+use kovar_hal::faulty::{Call, Faulty};
+use kovar_lm::{LmError, LoadProgress, Model, Precision, Session, SessionOptions};
 use serde_json::json;
 
 /// Every device of the machine, as it is and acting as one with memory of its own.
@@ -86,4 +87,26 @@ fn a_model_in_memory_that_the_host_does_not_see_gives_the_same_tokens() {
         let tokens = greedy(&mut session, &golden.tokens[..golden.prompt], 12);
         assert_eq!(tokens, golden.greedy[..12]);
     });
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_before_anything_is_allocated() {
+    let options = SessionOptions::default();
+    let need = Model::memory_need(shipped(), &options).unwrap();
+    let open = |limit| {
+        let (adapter, faults) = Faulty::new(kovar_hal::cpu::adapter());
+        let options = DeviceOptions { memory_limit: Some(limit), ..DeviceOptions::default() };
+        (Device::from_adapter(&adapter, &options).unwrap(), faults)
+    };
+    let (device, faults) = open(need.total() - 1);
+    match Model::load(&device, shipped()) {
+        Err(LmError::Device(Error::DoesNotFit { need: told, excess, .. })) => assert_eq!((told, excess), (need, 1)),
+        other => panic!("{other:?}"),
+    }
+    assert!(!faults.calls().iter().any(|call| matches!(call, Call::CreateBuffer | Call::ImportBuffer)));
+    // What is beside: the tables that are made, tokens and positions, and rounding to whole words.
+    let (device, _) = open(need.total() + (64 << 10));
+    let model = std::sync::Arc::new(Model::load(&device, shipped()).unwrap());
+    let _session = Session::new(model, &options).unwrap();
+    assert!(device.memory_used() >= need.total(), "{} of {need:?}", device.memory_used());
 }

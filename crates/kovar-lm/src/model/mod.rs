@@ -13,7 +13,7 @@ use kovar_weights::ModelDir;
 use crate::load::{LoadProgress, Loader, Weights};
 use crate::rope::inverse_frequencies;
 use crate::synthetic::Synthesizer;
-use crate::{Config, Result, SyntheticWeights, Tokenizer};
+use crate::{Config, Result, SessionOptions, SyntheticWeights, Tokenizer, need};
 pub(crate) use forward::Pass;
 use layer::Layer;
 
@@ -34,9 +34,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the MLX model folder at `path`.
+    /// Loads the MLX model folder at `path`, if it fits the device with one session of default options.
     ///
     /// # Errors
+    /// [`kovar::Error::DoesNotFit`] before anything is allocated, with the bytes that are too many.
     /// Whatever is wrong with the folder, [`LmError`](crate::LmError) says it in one line; device errors.
     pub fn load(device: &Device, path: impl AsRef<Path>) -> Result<Model> {
         Model::load_with(device, path, |_| ())
@@ -47,6 +48,7 @@ impl Model {
     pub fn load_with(device: &Device, path: impl AsRef<Path>, mut progress: impl FnMut(LoadProgress)) -> Result<Model> {
         let dir = ModelDir::open(path)?;
         let config = Config::from_json(dir.path(), dir.config())?;
+        device.admit(&need::of(&dir, &config, &SessionOptions::default())?)?;
         let mut loader = Loader::new(device, &dir, &mut progress);
         let tied = config.tied.unwrap_or(!dir.contains("lm_head.weight"));
         let mut model = Model::of(device, dir.path(), config, tied, &mut loader)?;
