@@ -1,16 +1,18 @@
 //! Timeline events in host memory, for the backends that have no driver.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use super::cpu::sync::{AtomicU64, Ordering};
 use crate::RawEvent;
+use std::sync::Arc;
 
-#[derive(Default)]
 pub(crate) struct HostEvent(AtomicU64);
 
 impl HostEvent {
+    pub(crate) fn new(value: u64) -> HostEvent {
+        HostEvent(AtomicU64::new(value))
+    }
+
     pub(crate) fn create(value: u64) -> RawEvent {
-        RawEvent(Arc::into_raw(Arc::new(HostEvent(AtomicU64::new(value)))) as usize)
+        RawEvent(Arc::into_raw(Arc::new(HostEvent::new(value))) as usize)
     }
 
     /// # Safety

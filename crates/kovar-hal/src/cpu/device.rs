@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::memory;
 use super::pipeline::CpuPipeline;
-use super::queue::{Queue, Submission};
+use super::queue::Queue;
 use super::recorder::CpuRecorder;
 use super::walk::Crew;
 use crate::timeline::HostEvent;
@@ -125,11 +125,7 @@ impl Device for CpuDevice {
     unsafe fn submit(&self, desc: &SubmitDesc<'_>) -> Result<()> {
         // SAFETY: the events are alive (contract).
         let events = |list: &[(RawEvent, u64)]| list.iter().map(|(e, v)| (unsafe { HostEvent::get(*e) }, *v)).collect();
-        self.queue.submit(Submission {
-            commands: desc.commands.iter().cloned().collect(),
-            waits: events(desc.waits),
-            signals: events(desc.signals),
-        });
+        self.queue.submit(desc.commands, events(desc.waits), events(desc.signals));
         Ok(())
     }
 

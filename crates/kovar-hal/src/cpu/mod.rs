@@ -1,19 +1,20 @@
 //! The host's processor as a device.
 //!
 //! A command buffer is a job list that all threads walk together (`walk.rs`); submissions queue behind each other
-//! (`queue.rs`). Device time is the time since the device was opened.
+//! (`queue.rs`, `handover.rs`). Device time is the time since the device was opened.
 
 mod adapter;
 mod alone;
 mod claims;
 mod device;
+mod handover;
 mod kernel;
 pub(crate) mod memory;
 mod pipeline;
 mod queue;
 mod race;
 mod recorder;
-mod sync;
+pub(crate) mod sync;
 mod walk;
 
 pub use kernel::{CpuDispatch, CpuKernel};
