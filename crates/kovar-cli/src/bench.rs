@@ -11,10 +11,13 @@ use serde_json::{Value, json};
 
 use crate::arguments::BenchModel;
 use crate::error::{Failure, Result};
+use crate::peak;
 use crate::report::{mebibytes, peak_memory};
 
 /// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
 const OTHER_WAY: usize = 32;
+/// Times that the memory's speed is measured.
+const PEAK_ROUNDS: usize = 3;
 
 pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
     let device = arguments.running.open()?;
@@ -29,6 +32,11 @@ pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
     drop(session);
     let other = arguments.decode_speed(&mut arguments.session(&model, other)?, arguments.r#gen.min(OTHER_WAY), 1)?;
     let (replayed, eager) = if arguments.eager { (&other, &decode) } else { (&decode, &other) };
+    let memory =
+        json!({ "process_peak_bytes": peak_memory(), "device_allocated_bytes": device.stats().bytes_allocated });
+    drop(model);
+    let peak = peak::reading(&device, PEAK_ROUNDS)?.max();
+    let rate = bytes.total() as f64 * decode.speed.median();
     let report = json!({
         "device": device.info().name,
         "backend": device.info().backend.to_string(),
@@ -42,12 +50,14 @@ pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
             "bytes_per_token": bytes.total(),
             "weight_bytes": bytes.weights,
             "cache_bytes": bytes.cache,
-            "bytes_per_s": bytes.total() as f64 * decode.speed.median(),
+            "bytes_per_s": rate,
+            "read_peak_bytes_per_s": peak,
+            "of_read_peak": rate / peak,
             "host_us_per_token": { "replayed": replayed.host, "eager": eager.host },
             "recorded": graph(&graphs[0]),
             "fused_and_reordered": graph(&graphs[1]),
         },
-        "memory": { "process_peak_bytes": peak_memory(), "device_allocated_bytes": device.stats().bytes_allocated },
+        "memory": memory,
     });
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -153,9 +163,11 @@ fn text(report: &Value) -> String {
             speed(decode)
         ),
         format!(
-            "each token reads {} of weights and {} of cache: {rate:.1} GB/s",
+            "each token reads {} of weights and {} of cache: {rate:.1} GB/s, {:.1} % of the measured peak of {:.1}",
             size(&decode["weight_bytes"]),
-            size(&decode["cache_bytes"])
+            size(&decode["cache_bytes"]),
+            decode["of_read_peak"].as_f64().unwrap_or(f64::NAN) * 100.0,
+            decode["read_peak_bytes_per_s"].as_f64().unwrap_or(f64::NAN) / 1e9,
         ),
         format!("each token as recorded: {}", count(&decode["recorded"])),
         format!("each token fused and reordered: {}", count(&decode["fused_and_reordered"])),

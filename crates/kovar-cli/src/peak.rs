@@ -104,7 +104,7 @@ fn spread(rates: &Summary) -> Value {
 }
 
 /// Bytes of memory read a second, one value a round.
-fn reading(device: &Device, rounds: usize) -> Result<Summary> {
+pub(crate) fn reading(device: &Device, rounds: usize) -> Result<Summary> {
     let info = device.info();
     let most = match info.kind {
         DeviceKind::Discrete | DeviceKind::Virtual => 4 << 30,

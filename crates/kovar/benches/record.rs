@@ -7,7 +7,7 @@ mod common;
 use common::{AXPY, AxpyParams, null};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use kovar::{DType, Dispatch, DispatchRecord, EncoderOptions, ExecutableOptions, Graph, Kept};
+use kovar::{DType, Dispatch, DispatchRecord, EncoderOptions, ExecutableOptions, Graph, Kept, Timing};
 
 fn main() {
     divan::main();
@@ -30,6 +30,25 @@ fn automatic_barriers(bencher: Bencher, dispatches: usize) {
             encoder
         },
     );
+}
+
+/// The same with commands listed for a profile: what profiling costs the host.
+#[divan::bench(args = [10, 100, 1000, 10_000])]
+fn listed(bencher: Bencher, dispatches: usize) {
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let buffers: Vec<_> = (0..8).map(|_| device.buffer(DType::F32, &[1024]).unwrap()).collect();
+    let options = || EncoderOptions { timing: Timing::Dispatches, ..EncoderOptions::default() };
+    let encoder = || device.encoder_with(options()).unwrap();
+    bencher.counter(ItemsCount::new(dispatches)).with_inputs(encoder).bench_local_values(|mut encoder| {
+        for i in 0..dispatches {
+            let (x, y) = (&buffers[i % 8], &buffers[(i + 3) % 8]);
+            let params = AxpyParams { n: 1024, a: 1.0 };
+            let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, y).constants(&params).threads([1024, 1, 1]);
+            encoder.dispatch(dispatch).unwrap();
+        }
+        encoder
+    });
 }
 
 /// One group: every dispatch writes a part of its own, so that the tracker's group grows with each.
