@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Links test binaries for macOS on Apple silicon, on Linux: tools/link-darwin.sh [ARGUMENTS OF CARGO BUILD]
 #
-# Without arguments: the tests of kovar-hal, which use all of the Metal backend. Nothing is run. What Metal and the
-# Objective-C runtime are asked for must be named in tools/darwin-stubs; a symbol that is not there fails the link, and
-# is added by hand to the file of the library that has it.
+# Without arguments: the tests of kovar-hal, which use all of the Metal backend, and the command `kovar`. Nothing is run.
+# What Metal and the Objective-C runtime are asked for must be named in tools/darwin-stubs; a symbol that is not there
+# fails the link, and is added by hand to the file of the library that has it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -19,7 +19,7 @@ if ! cmp -s tools/link-darwin.txt "$tools/installed.txt"; then
 fi
 rustup --quiet target add aarch64-apple-darwin
 
-if [[ $# -eq 0 ]]; then set -- --package kovar-hal --tests; fi
+if [[ $# -eq 0 ]]; then set -- --release --package kovar-hal --tests --package kovar-cli --bins; fi
 binaries=$(
     PATH=$tools/bin:$PATH SDKROOT=$root/tools/darwin-stubs \
         cargo zigbuild --locked --target aarch64-apple-darwin --message-format json-render-diagnostics "$@" |

@@ -194,6 +194,8 @@ pub struct DispatchCommand<'a> {
     pub constants: &'a [u8],
     /// How much.
     pub grid: Grid,
+    /// Metal: bytes of each threadgroup argument, where they are not those of the pipeline; empty elsewhere.
+    pub group_memory: &'a [u32],
     /// Shown in vendor tools; empty for none.
     pub label: &'a str,
 }

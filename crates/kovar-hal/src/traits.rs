@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,4 +128,9 @@ pub trait Device: Send + Sync {
     fn clocks(&self) -> Option<ClockPair>;
     /// Takes the messages of the vendor's validation since the last call.
     fn validation_messages(&self) -> Vec<String>;
+    /// Has the vendor's tool write what the device does into a file, until what this returns is dropped.
+    fn capture(&self, file: &Path) -> Result<Box<dyn Send + Sync>> {
+        let reason = format!("{} writes none; Metal does", self.info().backend);
+        Err(HalError::Unsupported { what: "a capture into a file", reason: format!("{reason} ({})", file.display()) })
+    }
 }

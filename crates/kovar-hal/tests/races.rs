@@ -110,7 +110,7 @@ fn half(buffer: RawBuffer, half: u64) -> Binding {
 
 fn dispatch(recorder: &mut dyn Recorder, pipeline: RawPipeline, bindings: [Binding; 2], label: &str) {
     let grid = Grid::Groups([1; 3]);
-    let command = DispatchCommand { pipeline, bindings: &bindings, constants: &[], grid, label };
+    let command = DispatchCommand { pipeline, bindings: &bindings, constants: &[], grid, group_memory: &[], label };
     // SAFETY: handles are alive; with one thread, what conflicts is found instead of happening.
     unsafe { recorder.dispatch(&command) };
 }
@@ -206,6 +206,7 @@ fn transfers_and_indirect_grids_are_sides_as_well() {
                 bindings: &bindings,
                 constants: &[],
                 grid: grid_of,
+                group_memory: &[],
                 label: "",
             });
             recorder.fill(grid, 0, 8, 1);

@@ -7,6 +7,7 @@
 mod admission;
 mod arena;
 mod buffer;
+mod capture;
 pub mod check;
 mod claim;
 mod device;
@@ -34,6 +35,7 @@ mod stats;
 pub use admission::{Admission, MemoryNeed};
 pub use arena::Arena;
 pub use buffer::{Buffer, Shape};
+pub use capture::Capture;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use encoder::{

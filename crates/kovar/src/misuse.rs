@@ -207,6 +207,14 @@ pub enum Misuse {
         /// Elements of the buffer.
         len: usize,
     },
+    /// Threadgroup memory that the kernel does not take from a dispatch, or the device does not have.
+    #[error("{bytes} bytes of threadgroup memory: {reason}")]
+    ThreadgroupMemory {
+        /// What was asked for.
+        bytes: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// No grid was given.
     #[error("no grid")]
     NoGrid,

@@ -71,6 +71,9 @@ fn misuses(encoder: &mut CommandEncoder, device: &Device) -> u64 {
     bench.refuses(message, |e| e.dispatch(good().groups([1, 65536, 1])));
     let message = "dispatch of axpy: a grid of [65536, 1, 1] workgroups, the device takes [65535, 65535, 65535]";
     bench.refuses(message, |e| e.dispatch(good().threads([65535 * 64 + 1, 1, 1])));
+    let message = "dispatch of axpy: 48 bytes of threadgroup memory: only hand-written Metal code takes it by the dispatch; \
+                   size it with an override";
+    bench.refuses(message, |e| e.dispatch(good().threadgroup_memory(&[40])));
     let short = named(device, "grid", 2);
     let message = "dispatch of axpy: indirect grid in \"grid\": wants 12 bytes at a multiple of 4";
     bench.refuses(message, |e| e.dispatch(good().indirect(&short)));

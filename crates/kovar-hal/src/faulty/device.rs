@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,5 +210,9 @@ impl Device for FaultyDevice {
 
     fn validation_messages(&self) -> Vec<String> {
         self.inner().validation_messages()
+    }
+
+    fn capture(&self, file: &Path) -> Result<Box<dyn Send + Sync>> {
+        self.inner().capture(file)
     }
 }

@@ -35,6 +35,7 @@ struct Loaded {
     _folder: Folder,
 }
 
+/// In a pool.
 fn url(folder: &Folder) -> Retained<NSURL> {
     NSURL::fileURLWithPath(&NSString::from_str(&folder.file(FILE).to_string_lossy()))
 }
@@ -44,7 +45,7 @@ impl Archives {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a pipeline that is about to be made look into the loaded archives.
+    /// Lets a pipeline that is about to be made look into the loaded archives. In a pool.
     pub(crate) fn offer(&self, desc: &MTLComputePipelineDescriptor) {
         let state = self.lock();
         if !state.loaded.is_empty() {

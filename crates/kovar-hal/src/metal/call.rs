@@ -10,7 +10,7 @@ pub(crate) const SAMPLES: u32 = 4096;
 /// Buffer and threadgroup-memory arguments of a kernel ("Metal feature set tables", function arguments).
 pub(crate) const ARGUMENTS: usize = 31;
 
-/// Bytes that `setBytes:length:atIndex:` takes ("for data smaller than 4 KB").
+/// `setBytes:length:atIndex:` is "for data smaller than 4 KB": than this.
 pub(crate) const BYTES: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,6 +53,7 @@ impl<'d> CarryOut<'d> {
         CarryOut { commands, fence, encoder: Encoder::None, failed: false }
     }
 
+    /// In a pool.
     fn open(&mut self, pass: Pass, samples: Option<Samples>, label: &str) {
         let encoder = match pass {
             Pass::Compute => self.compute(samples).map(Encoder::Compute),
@@ -66,6 +67,7 @@ impl<'d> CarryOut<'d> {
         }
     }
 
+    /// In a pool.
     fn compute(&self, samples: Option<Samples>) -> Option<Metal<dyn MTLComputeCommandEncoder>> {
         let Some(samples) = samples else {
             return self.commands.computeCommandEncoderWithDispatchType(MTLDispatchType::Concurrent);
@@ -82,6 +84,7 @@ impl<'d> CarryOut<'d> {
         self.commands.computeCommandEncoderWithDescriptor(&desc)
     }
 
+    /// In a pool.
     fn blit(&self, samples: Option<Samples>) -> Option<Metal<dyn MTLBlitCommandEncoder>> {
         let Some(samples) = samples else {
             return self.commands.blitCommandEncoder();
@@ -129,6 +132,7 @@ impl<'d> CarryOut<'d> {
 }
 
 impl<'a> Sink<'a> for CarryOut<'_> {
+    /// In a pool.
     #[inline]
     fn call(&mut self, call: Call<'a>) {
         if self.failed {
@@ -170,7 +174,7 @@ fn on_compute(encoder: &ProtocolObject<dyn MTLComputeCommandEncoder>, call: Call
         },
         // SAFETY: a buffer is bound at the index, and the offset within it (see `CarryOut`).
         Call::SetOffset(offset, index) => unsafe { encoder.setBufferOffset_atIndex(offset as usize, index as usize) },
-        // SAFETY: Metal copies the bytes, at most 4 KiB, before it returns; the index is below 31 (see `CarryOut`).
+        // SAFETY: Metal copies the bytes, less than 4 KiB, before it returns; the index is below 31 (see `CarryOut`).
         Call::SetBytes(bytes, index) => unsafe {
             encoder.setBytes_length_atIndex(NonNull::from(bytes).cast(), bytes.len(), index as usize);
         },

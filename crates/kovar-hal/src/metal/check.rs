@@ -28,7 +28,7 @@ pub(crate) enum Rule {
     /// `commandBufferWithUnretainedReferences`: every object is alive until the command buffer has ended, and memory is
     /// resident: it is bound directly, or in the residency set, or held by the command buffer.
     Kept,
-    /// `setBytes:length:atIndex:` is for up to 4 KiB, and not for nothing.
+    /// `setBytes:length:atIndex:` is for less than 4 KiB, and not for nothing.
     Bytes,
     /// A sample that is taken twice in a submission overwrites the first.
     SampleReused,
@@ -267,7 +267,7 @@ impl Encoder {
                 self.argument(*index, old.map(|old| Bound { offset: *offset, ..old }), require);
             }
             Call::SetBytes(bytes, index) => {
-                require(!bytes.is_empty() && bytes.len() <= BYTES, Rule::Bytes);
+                require(!bytes.is_empty() && bytes.len() < BYTES, Rule::Bytes);
                 self.argument(*index, None, require);
             }
             Call::SetGroupMemory(len, index) => {

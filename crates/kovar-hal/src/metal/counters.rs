@@ -37,6 +37,7 @@ pub(crate) fn reading(device: &ProtocolObject<dyn MTLDevice>) -> Reading {
 }
 
 /// The set of timestamps, if this device samples them where passes begin and end. Apple GPUs do so there alone.
+/// In a pool.
 pub(crate) fn timestamps(device: &ProtocolObject<dyn MTLDevice>) -> Option<Metal<dyn MTLCounterSet>> {
     if !device.supportsCounterSampling(MTLCounterSamplingPoint::AtStageBoundary) {
         return None;
@@ -87,6 +88,7 @@ impl Samples {
     }
 }
 
+/// In a pool.
 fn resolve(buffer: &ProtocolObject<dyn MTLCounterSampleBuffer>) -> Vec<u64> {
     // SAFETY: the range is the whole of a buffer in shared memory.
     let data = unsafe { buffer.resolveCounterRange(NSRange::new(0, buffer.sampleCount())) };

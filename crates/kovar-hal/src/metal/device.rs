@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use objc2_foundation::ns_string;
 use objc2_metal::{MTLBuffer, MTLCommandQueue, MTLCounterSet, MTLDevice, MTLFence, MTLResourceOptions};
 
 use super::archive::Archives;
+use super::capture::Capture;
 use super::check::Live;
 use super::clock::Calibration;
 use super::command::MetalCommandBuffer;
@@ -105,6 +107,7 @@ unsafe fn state(pipeline: RawPipeline) -> Object {
     unsafe { (*(pipeline.0 as *const PipelineRecord)).state }
 }
 
+/// In a pool.
 fn share(device: Metal<dyn MTLDevice>, info: DeviceInfo, validation: bool) -> Result<Shared> {
     let failed = |call| move || HalError::Driver { call, reason: "Metal gave no object".into() };
     let queue = device.newCommandQueueWithMaxCommandBufferCount(COMMAND_BUFFERS);
@@ -257,6 +260,11 @@ impl Device for MetalDevice {
 
     fn validation_messages(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn capture(&self, file: &Path) -> Result<Box<dyn Send + Sync>> {
+        self.shared.loss.check()?;
+        Ok(Box::new(Capture::start(&self.shared.device, file)?))
     }
 }
 

@@ -72,7 +72,8 @@ impl Facts {
             // Of the device; `create_pipeline` refuses a kernel whose registers do not allow its workgroup.
             group_threads: 1024,
             group_memory: self.group_memory,
-            constants: BYTES as u32,
+            // Less than that, in whole words.
+            constants: BYTES as u32 - 4,
             // Buffer arguments of a kernel, less one for inline constants and one for sizes.
             bindings: ARGUMENTS as u32 - 2,
             // "Align the offset to the data type", at most 16, says Apple of the device address space; 4 is the table's

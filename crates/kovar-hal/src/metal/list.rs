@@ -56,6 +56,8 @@ pub(crate) struct Dispatch {
     pub(crate) bindings: Span,
     pub(crate) constants: Span,
     pub(crate) sizes: Span,
+    /// Of [`List::group_memory`]; empty for that of the pipeline.
+    pub(crate) group_memory: Span,
     pub(crate) groups: Groups,
     /// Empty for none.
     pub(crate) label: Span,
@@ -79,6 +81,8 @@ pub(crate) struct List {
     pub(crate) commands: Vec<Command>,
     pub(crate) bindings: Vec<Bound>,
     pub(crate) bytes: Vec<u8>,
+    /// Bytes of threadgroup arguments, multiples of 16, of dispatches that have their own.
+    pub(crate) group_memory: Vec<u32>,
     pub(crate) text: String,
     /// With [`Timing::Dispatches`]: for each dispatch, copy and fill as recorded, the number of its pass, or `None`
     /// where nothing is executed.

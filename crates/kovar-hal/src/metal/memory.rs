@@ -53,7 +53,7 @@ pub(crate) fn create(shared: &Shared, desc: &BufferDesc<'_>) -> Result<RawBuffer
     })
 }
 
-/// Fills a buffer with zeros on a queue, updates a fence, and waits.
+/// Fills a buffer with zeros on a queue, updates a fence, and waits. In a pool.
 pub(crate) fn clear(
     queue: &ProtocolObject<dyn MTLCommandQueue>,
     buffer: &ProtocolObject<dyn MTLBuffer>,

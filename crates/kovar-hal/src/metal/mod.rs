@@ -56,9 +56,6 @@ mod queue;
 #[cfg(target_vendor = "apple")]
 mod residency;
 
-#[cfg(target_vendor = "apple")]
-pub use capture::Capture;
-
 /// Every GPU that this backend can use.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ impl<T> Deref for Threaded<T> {
     }
 }
 
-/// The parts of an error that do not hang on its domain.
+/// The parts of an error that do not hang on its domain. In a pool.
 pub(crate) fn report(error: &NSError) -> Report {
     Report {
         domain: error.domain().to_string(),

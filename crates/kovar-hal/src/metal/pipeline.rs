@@ -42,6 +42,7 @@ impl Compiler<'_> {
         })) as usize))
     }
 
+    /// In a pool.
     fn function(&self, desc: &PipelineDesc<'_>, source: &str) -> Result<Metal<dyn MTLFunction>> {
         let library = self
             .device
@@ -55,7 +56,7 @@ impl Compiler<'_> {
     }
 
     /// IEEE arithmetic with precise functions: what MLX compiles its kernels with (`-fno-fast-math`), so that results agree
-    /// with it, infinities of attention masks included. A kernel that wants less says `fast::` itself.
+    /// with it, infinities of attention masks included. A kernel that wants less says `fast::` itself. In a pool.
     fn options(&self) -> Retained<MTLCompileOptions> {
         let options = MTLCompileOptions::new();
         if let ShaderFormat::Msl(major, minor) = self.info.shader {
@@ -71,6 +72,7 @@ impl Compiler<'_> {
         options
     }
 
+    /// In a pool.
     fn state(
         &self,
         desc: &PipelineDesc<'_>,

@@ -74,7 +74,7 @@ impl Shared {
     }
 
     /// # Safety
-    /// Objects of the plan are alive until its signals, and ranges lie within their buffers.
+    /// Objects of the plan are alive until its signals, and ranges lie within their buffers. In a pool.
     unsafe fn encode(&self, plan: &Plan<'_>, label: &str) -> Result<Metal<dyn MTLCommandBuffer>> {
         let commands = if self.validation {
             let desc = MTLCommandBufferDescriptor::new();
@@ -136,7 +136,7 @@ impl Shared {
     }
 }
 
-/// Whether Xcode or `Capture` is looking: then names matter.
+/// Whether Xcode or `Capture` is looking: then names matter. In a pool.
 fn capturing() -> bool {
     // SAFETY: the shared manager may be asked from any thread.
     unsafe { MTLCaptureManager::sharedCaptureManager() }.isCapturing()
@@ -155,7 +155,7 @@ fn on_completed(
     unsafe { commands.addCompletedHandler(RcBlock::as_ptr(&block)) };
 }
 
-/// The error with the state of each encoder, if it was asked for.
+/// The error with the state of each encoder, if it was asked for. In a pool.
 fn detailed(error: &NSError) -> Report {
     let mut report = report(error);
     // SAFETY: a constant string of the framework.

@@ -94,12 +94,15 @@ impl ListRecorder {
                 self.list.bytes.extend_from_slice(&len.to_ne_bytes());
             }
         }
+        let memory = self.list.group_memory.len() as u32;
+        self.list.group_memory.extend(command.group_memory.iter().map(|len| len.next_multiple_of(16)));
         let label = self.text(command.label);
         self.list.commands.push(Command::Dispatch(Dispatch {
             pipeline,
             bindings: Span { first, len: command.bindings.len() as u32 },
             constants,
             sizes: Span { first: sizes, len: self.list.bytes.len() as u32 - sizes },
+            group_memory: Span { first: memory, len: command.group_memory.len() as u32 },
             groups: match command.grid {
                 Grid::Groups(groups) => Groups::Direct(groups),
                 Grid::Indirect { buffer, offset } => Groups::Indirect(bound(buffer, offset)),
@@ -149,6 +152,7 @@ impl Recorder for ListRecorder {
             bindings: &[crate::Binding { buffer, offset, len }],
             constants: &constants,
             grid: Grid::Groups([groups, 1, 1]),
+            group_memory: &[],
             label: "",
         };
         // SAFETY: the fill pipeline lives as long as the device.

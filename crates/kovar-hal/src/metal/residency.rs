@@ -29,6 +29,7 @@ fn with<T>(set: &Set, work: impl FnOnce(&Metal<dyn MTLResidencySet>) -> T) -> T 
 }
 
 impl Residency {
+    /// In a pool.
     pub(crate) fn new(device: &Metal<dyn MTLDevice>, queue: &Metal<dyn MTLCommandQueue>) -> Result<Option<Residency>> {
         if !available!(macos = 15.0, ios = 18.0, tvos = 18.0, visionos = 2.0) {
             return Ok(None);

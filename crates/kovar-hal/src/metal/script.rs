@@ -242,7 +242,8 @@ impl<'a, 's, S: Sink<'a>> Writer<'a, 's, S> {
         if let Some(index) = record.sizes_index {
             self.bytes(list, dispatch.sizes, index);
         }
-        for (index, len) in record.group_memory.iter().enumerate() {
+        let own = &list.group_memory[dispatch.group_memory.range()];
+        for (index, len) in if own.is_empty() { &record.group_memory } else { own }.iter().enumerate() {
             if self.group_memory[index] != *len {
                 self.sink.call(Call::SetGroupMemory(*len, index as u32));
                 self.group_memory[index] = *len;

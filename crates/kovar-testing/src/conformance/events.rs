@@ -105,3 +105,21 @@ pub(super) fn another_thread_is_woken(rig: &Rig) {
         assert!(waiter.join().unwrap());
     });
 }
+
+/// One that has nothing to do waits for those before it all the same.
+pub(super) fn submissions_of_nothing_wait_their_turn(rig: &Rig) {
+    let step = rig.pipeline(&STEP);
+    let x = rig.zeros(64);
+    let (go, done) = (rig.event(0), rig.event(0));
+    let commands = [rig.record(Timing::Off, false, |r| dispatch(r, step, &[x], &[64, 1, 1], 1))];
+    let (waits, signals) = (&[(go, 1)], &[(done, 1)]);
+    // SAFETY: the rig keeps all handles until the last wait has returned.
+    unsafe {
+        rig.device.submit(&SubmitDesc { label: "held", commands: &commands, waits, signals }).unwrap();
+        rig.device.submit(&SubmitDesc { label: "behind", commands: &[], waits: &[], signals: &[(done, 2)] }).unwrap();
+    }
+    assert!(!wait(rig, done, 1, Some(Duration::ZERO)));
+    signal(rig, go, 1);
+    assert!(wait(rig, done, 2, Some(LIMIT)));
+    assert_eq!((value(rig, done), read(x)), (2, vec![1; 64]));
+}

@@ -11,6 +11,7 @@ mod hazards;
 pub mod kernels;
 mod lifetime;
 mod memory;
+mod metal;
 mod order;
 pub mod rig;
 mod threads;
@@ -44,6 +45,7 @@ enum Body {
 enum On {
     Everywhere,
     Cpu,
+    Metal,
     Vulkan,
     /// Where the Khronos validation layer listens.
     Validated,
@@ -71,6 +73,7 @@ macro_rules! conformance_checks {
                 the_host_releases_a_submission(Rig, Everywhere)
                 submissions_wait_for_submissions(Rig, Everywhere)
                 submissions_of_nothing_signal(Rig, Everywhere)
+                submissions_of_nothing_wait_their_turn(Rig, Everywhere)
                 values_only_grow(Rig, Everywhere)
                 another_thread_is_woken(Rig, Everywhere)
             }
@@ -98,6 +101,15 @@ macro_rules! conformance_checks {
                 host_memory_becomes_a_buffer(Rig, Everywhere)
                 memory_figures_make_sense(Rig, Everywhere)
                 residency_changes_are_taken_with_any_buffers_and_none(Rig, Everywhere)
+            }
+            metal {
+                passes_of_both_kinds_run_in_order_and_again(Rig, Metal)
+                new_memory_is_zero(Rig, Metal)
+                more_dispatches_are_timed_than_a_sample_buffer_holds(Rig, Metal)
+                mapped_memory_is_used_where_it_lies(Rig, Metal)
+                pipelines_are_refused_by_name_and_cached(Rig, Metal)
+                a_capture_is_written_or_says_why_not(Rig, Metal)
+                threadgroup_memory_is_sized_by_the_dispatch(Rig, Metal)
             }
             order {
                 barriers_order_dispatches(Rig, Everywhere)
@@ -147,6 +159,7 @@ impl Check {
         match self.on {
             On::Everywhere => true,
             On::Cpu => backend == Backend::Cpu,
+            On::Metal => backend == Backend::Metal,
             On::Vulkan => backend == Backend::Vulkan,
             On::Validated => subject.validation,
         }

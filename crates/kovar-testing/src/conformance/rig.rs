@@ -88,7 +88,7 @@ impl Rig {
     /// Those of the device.
     pub fn try_pipeline(&self, kernel: &Kernel, subgroup: Option<u32>) -> Result<RawPipeline> {
         let (code, entry) = kernel.code(self.device.info().shader);
-        let pipeline = self.device.create_pipeline(&PipelineDesc {
+        self.make(&PipelineDesc {
             label: kernel.name,
             code,
             entry: &entry,
@@ -97,7 +97,15 @@ impl Rig {
             group_size: kernel.group_size,
             group_memory: kernel.group_memory,
             subgroup,
-        })?;
+        })
+    }
+
+    /// A pipeline.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn make(&self, desc: &PipelineDesc<'_>) -> Result<RawPipeline> {
+        let pipeline = self.device.create_pipeline(desc)?;
         self.pipelines.lock().unwrap().push(pipeline);
         Ok(pipeline)
     }
@@ -184,7 +192,8 @@ pub fn dispatch_grid(
     grid: Grid,
 ) {
     let constants: Vec<u8> = constants.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let command = DispatchCommand { pipeline, bindings, constants: &constants, grid, label: "test dispatch" };
+    let command =
+        DispatchCommand { pipeline, bindings, constants: &constants, grid, group_memory: &[], label: "test dispatch" };
     // SAFETY: the cases keep buffers and pipelines until the end and place their barriers themselves.
     unsafe { recorder.dispatch(&command) };
 }

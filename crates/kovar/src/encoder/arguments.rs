@@ -36,6 +36,29 @@ pub(super) fn constants(dispatch: &Dispatch<'_>) -> Result<()> {
     Err(refuse(dispatch.kernel, Misuse::Constants { given: dispatch.constants.len(), wanted }))
 }
 
+/// Threadgroup arguments that a kernel of Metal can have.
+const GROUP_ARGUMENTS: usize = 31;
+
+/// Checks threadgroup memory that a dispatch sizes itself: hand-written Metal code takes it, within the device's limit.
+pub(super) fn group_memory(dispatch: &Dispatch<'_>, limits: &Limits) -> Result<()> {
+    let (kernel, bytes) = (dispatch.kernel, dispatch.group_memory);
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    // Metal takes multiples of 16.
+    let total: u64 = bytes.iter().map(|len| u64::from(*len).next_multiple_of(16)).sum();
+    let reason = if !kernel.0.native_msl {
+        "only hand-written Metal code takes it by the dispatch; size it with an override".into()
+    } else if bytes.len() > GROUP_ARGUMENTS || bytes.contains(&0) {
+        format!("there are at most {GROUP_ARGUMENTS} threadgroup arguments, of one byte or more")
+    } else if total > u64::from(limits.group_memory) {
+        format!("this device has {} bytes", limits.group_memory)
+    } else {
+        return Ok(());
+    };
+    Err(refuse(kernel, Misuse::ThreadgroupMemory { bytes: total, reason }))
+}
+
 /// The bytes that a view gives to a slot: whole words, as far as the allocation has them.
 fn binding(buffer: &Buffer) -> Binding {
     let len = buffer.byte_len().next_multiple_of(4).min(buffer.allocation.raw.len - buffer.offset);

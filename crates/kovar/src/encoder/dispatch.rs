@@ -81,6 +81,7 @@ pub struct Dispatch<'a> {
     pub(crate) touches: &'a [Touch],
     pub(crate) constants: &'a [u8],
     pub(crate) grid: GridSize<'a>,
+    pub(crate) group_memory: &'a [u32],
     pub(crate) label: &'a str,
     pub(crate) kind: OpKind,
     pub(crate) cost: Option<&'a Cost>,
@@ -98,6 +99,7 @@ impl<'a> Dispatch<'a> {
             touches: &[],
             constants: &[],
             grid: GridSize::None,
+            group_memory: &[],
             label: "",
             kind: OpKind::Other,
             cost: None,
@@ -177,6 +179,14 @@ impl<'a> Dispatch<'a> {
     #[inline]
     pub unsafe fn touching(mut self, touches: &'a [Touch]) -> Dispatch<'a> {
         self.touches = touches;
+        self
+    }
+
+    /// Bytes of each `threadgroup` argument of hand-written Metal code, for this dispatch alone. What the WGSL says counts
+    /// without it. Every other form has its workgroup memory from its source and its constants, and is refused.
+    #[inline]
+    pub fn threadgroup_memory(mut self, bytes: &'a [u32]) -> Dispatch<'a> {
+        self.group_memory = bytes;
         self
     }
 

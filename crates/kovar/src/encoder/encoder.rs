@@ -157,6 +157,7 @@ impl CommandEncoder {
         let mut bindings = Bindings::new();
         arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context, &mut bindings)?;
         let grid = arguments::grid(&dispatch, context)?;
+        arguments::group_memory(&dispatch, context.limits)?;
         arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
         let mut accesses = Accesses::new();
         self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
@@ -166,10 +167,22 @@ impl CommandEncoder {
             let resource = self.resource(buffer);
             accesses.push(Access { resource, range, mode: Mode::Read });
         }
-        let Dispatch { kernel, constants, label, kind, cost, opaque, .. } = dispatch;
+        let Dispatch { kernel, constants, group_memory, label, kind, cost, opaque, .. } = dispatch;
         let (bindings, accesses) = (&mut bindings, &mut accesses);
         let narrowed = !dispatch.touches.is_empty();
-        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, cost, opaque })
+        self.emit(Checked {
+            kernel,
+            bindings,
+            accesses,
+            narrowed,
+            constants,
+            grid,
+            memory: group_memory,
+            label,
+            kind,
+            cost,
+            opaque,
+        })
     }
 
     /// Records a baked dispatch on these buffers, one for each slot in order.
@@ -189,7 +202,8 @@ impl CommandEncoder {
         let (label, kind, cost, opaque) = (record.label.as_ref(), record.kind, Some(&record.cost), record.opaque);
         let (bindings, accesses) = (&mut bindings, &mut accesses);
         let narrowed = !record.touches.is_empty();
-        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, label, kind, cost, opaque })
+        let memory = record.group_memory.as_slice();
+        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, memory, label, kind, cost, opaque })
     }
 
     /// Records a copy between buffers of one element type and length, at word boundaries.
@@ -264,7 +278,8 @@ impl CommandEncoder {
 
     /// Sends a checked dispatch on its way.
     fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
-        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, label, kind, cost, opaque } = checked;
+        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, memory, label, kind, cost, opaque } =
+            checked;
         self.split();
         let mut ring = None;
         if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
@@ -281,7 +296,7 @@ impl CommandEncoder {
         match &mut self.sink {
             Sink::Live(issuer) => {
                 let pipeline = kernel.0.pipeline;
-                let command = DispatchCommand { pipeline, bindings, constants, grid, label };
+                let command = DispatchCommand { pipeline, bindings, constants, grid, group_memory: memory, label };
                 let groups = if let Grid::Groups(groups) = grid { Some(groups) } else { None };
                 let about = About { label, kernel: Some(kernel), kind, groups, cost };
                 // SAFETY: the bindings were checked against buffers and limits; `used` and `tally` keep everything
@@ -293,7 +308,7 @@ impl CommandEncoder {
             }
             Sink::Capture(nodes) => {
                 note(&mut self.used, kernel, accesses, narrowed);
-                let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid);
+                let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid, memory);
                 let cost = cost.copied().unwrap_or_default();
                 nodes.push(Node { label: label.into(), kind, cost, opaque, ..node });
             }
@@ -391,6 +406,8 @@ struct Checked<'a> {
     narrowed: bool,
     constants: &'a [u8],
     grid: Grid,
+    /// Threadgroup memory that is not the kernel's own.
+    memory: &'a [u32],
     label: &'a str,
     kind: OpKind,
     cost: Option<&'a Cost>,

@@ -45,6 +45,8 @@ pub(crate) struct Kernelled {
     pub(crate) parts: SmallVec<[Part; 8]>,
     pub(crate) constants: SmallVec<[u8; 32]>,
     pub(crate) grid: NodeGrid,
+    /// Threadgroup memory that is not the kernel's own.
+    pub(crate) memory: SmallVec<[u32; 2]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,7 @@ impl Node {
         ring: Option<ResourceId>,
         constants: &[u8],
         grid: Grid,
+        memory: &[u32],
     ) -> Node {
         let slots = accesses.iter().map(|a| a.resource).take(kernel.reflection().slots.len());
         let parts =
@@ -82,6 +85,7 @@ impl Node {
             kernel: kernel.clone(),
             parts: parts.collect(),
             constants: SmallVec::from_slice(constants),
+            memory: SmallVec::from_slice(memory),
             grid: match (grid, accesses.last()) {
                 (Grid::Groups(groups), _) => NodeGrid::Groups(groups),
                 (Grid::Indirect { offset, .. }, Some(read)) => {
@@ -158,8 +162,9 @@ impl Kernelled {
             }
         };
         let pipeline = self.kernel.0.pipeline;
-        let constants = &self.constants;
+        let (constants, group_memory) = (&self.constants, &self.memory);
+        let command = DispatchCommand { pipeline, bindings: &bindings, constants, grid, group_memory, label };
         // SAFETY: passed on from the caller.
-        unsafe { recorder.dispatch(&DispatchCommand { pipeline, bindings: &bindings, constants, grid, label }) }
+        unsafe { recorder.dispatch(&command) }
     }
 }

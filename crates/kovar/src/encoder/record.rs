@@ -28,6 +28,7 @@ pub struct DispatchRecord {
     pub(crate) kernel: Kernel,
     pub(crate) constants: SmallVec<[u8; 64]>,
     pub(crate) groups: [u32; 3],
+    pub(crate) group_memory: SmallVec<[u32; 2]>,
     pub(crate) label: Box<str>,
     pub(crate) kind: OpKind,
     pub(crate) cost: Cost,
@@ -48,6 +49,7 @@ impl DispatchRecord {
             return Err(Error::Dispatch { kernel: kernel.name().into(), misuse });
         }
         let limits = &kernel.0.core.hal.info().limits;
+        arguments::group_memory(dispatch, limits)?;
         let groups = match arguments::grid(dispatch, Context { limits, capturing: false })? {
             kovar_hal::Grid::Groups(groups) => groups,
             kovar_hal::Grid::Indirect { .. } => [0; 3],
@@ -55,6 +57,7 @@ impl DispatchRecord {
         Ok(DispatchRecord {
             constants: SmallVec::from_slice(dispatch.constants),
             groups,
+            group_memory: SmallVec::from_slice(dispatch.group_memory),
             label: dispatch.label.into(),
             kind: dispatch.kind,
             cost: dispatch.cost.copied().unwrap_or_default(),

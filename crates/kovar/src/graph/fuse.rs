@@ -235,7 +235,7 @@ impl Graph {
         let accesses: Accesses = reflection.slots.iter().zip(&slots).map(access).collect();
         let parts = slots.iter().map(|p| Part { resource: p.resource, offset: p.offset, len: p.len }).collect();
         let constants = SmallVec::from_vec(constants);
-        let work = Kernelled { kernel, parts, constants, grid: NodeGrid::Groups(groups) };
+        let work = Kernelled { kernel, parts, constants, grid: NodeGrid::Groups(groups), memory: SmallVec::new() };
         let cost = Cost::default();
         Ok(Node { work: Work::Dispatch(Box::new(work)), accesses, label: label.into(), kind, cost, opaque: false })
     }

@@ -32,6 +32,8 @@ pub(crate) struct KernelInner {
     pub(crate) core: Arc<Core>,
     pub(crate) name: Box<str>,
     pub(crate) pipeline: RawPipeline,
+    /// Its code on this device is hand-written MSL.
+    pub(crate) native_msl: bool,
     pub(crate) reflection: Reflection,
     pub(crate) constants: Box<[(Box<str>, f64)]>,
     /// Dispatches handed to the device.

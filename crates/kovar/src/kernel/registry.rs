@@ -185,6 +185,7 @@ fn compile(
         core: core.clone(),
         name: source.name.as_ref().into(),
         pipeline,
+        native_msl: source.native_msl.is_some() && matches!(info.shader, ShaderFormat::Msl(..)),
         reflection,
         constants: constants.iter().map(|(name, value)| ((*name).into(), *value)).collect(),
         dispatches: AtomicU64::new(0),

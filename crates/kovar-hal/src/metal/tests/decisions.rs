@@ -160,7 +160,7 @@ enum Seen {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Dispatch { pipeline: usize, bindings: Vec<(usize, u64)>, constant: u8, indirect: bool },
+    Dispatch { pipeline: usize, bindings: Vec<(usize, u64)>, constant: u8, indirect: bool, own_memory: bool },
     Copy(usize, usize),
     Fill(usize, u8),
     Barrier,
@@ -170,11 +170,11 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let bindings = prop::collection::vec((0..3usize, (0..3u64).prop_map(|n| n * 16)), 3);
-    let kernel = (0..2usize, bindings, 0..2u8, prop::bool::weighted(0.2));
+    let kernel = (0..2usize, bindings, 0..2u8, prop::bool::weighted(0.2), prop::bool::weighted(0.3));
     prop_oneof![
-        6 => kernel.prop_map(|(pipeline, bindings, constant, indirect)| {
+        6 => kernel.prop_map(|(pipeline, bindings, constant, indirect, own_memory)| {
             let bindings = bindings[..if pipeline == 0 { 3 } else { 2 }].to_vec();
-            Op::Dispatch { pipeline, bindings, constant, indirect }
+            Op::Dispatch { pipeline, bindings, constant, indirect, own_memory }
         }),
         1 => (0..3usize, 3..6usize).prop_map(|(from, to)| Op::Copy(from, to)),
         1 => (0..6usize, any::<u8>()).prop_map(|(to, byte)| Op::Fill(to, byte)),
@@ -190,7 +190,7 @@ fn record_dispatch(
     pipeline: usize,
     bindings: &[(usize, u64)],
     constant: u8,
-    indirect: bool,
+    [indirect, own_memory]: [bool; 2],
 ) -> Work {
     let record = &pipelines.0[pipeline];
     let bindings: Vec<_> = bindings.iter().map(|(number, offset)| bind(*number, *offset)).collect();
@@ -201,15 +201,21 @@ fn record_dispatch(
         false => (Grid::Groups([3, 2, 1]), Seen::Groups([3, 2, 1])),
     };
     let (pipeline, constants) = (pipelines.raw(pipeline), &[constant; 4]);
+    // Metal takes multiples of 16.
+    let (given, memory) = match own_memory {
+        true => (vec![40; record.group_memory.len()], vec![48; record.group_memory.len()]),
+        false => (vec![], record.group_memory.clone()),
+    };
+    let command = DispatchCommand { pipeline, bindings: &bindings, constants, grid, group_memory: &given, label: "" };
     // SAFETY: the pipeline is alive; buffers are numbers that nothing dereferences.
-    unsafe { recorder.dispatch(&DispatchCommand { pipeline, bindings: &bindings, constants, grid, label: "" }) };
+    unsafe { recorder.dispatch(&command) };
     let mut bytes = vec![(record.constants_index, constants.to_vec())];
     if let Some(index) = record.sizes_index {
         let sizes = record.sized.iter().map(|slot| (bindings[*slot as usize].len as u32).to_ne_bytes());
         bytes.push((index, sizes.collect::<Vec<_>>().concat()));
     }
     let arguments = bindings.iter().enumerate().map(|(index, binding)| (index as u32, bound(binding))).collect();
-    Work::Dispatch { state: record.state, arguments, bytes, memory: record.group_memory.clone(), grid: seen }
+    Work::Dispatch { state: record.state, arguments, bytes, memory, grid: seen }
 }
 
 /// Records the operations, and says what the device should do in which group.
@@ -235,8 +241,9 @@ fn record(pipelines: &Pipelines, timing: Timing, ops: &[Op]) -> (List, Vec<(usiz
                     let bound = Bound { buffer: Object(buffer(*to).id), offset: 16 };
                     expected.push((group, Work::Fill(bound, 4096, *byte)));
                 }
-                Op::Dispatch { pipeline, bindings, constant, indirect } => {
-                    let work = record_dispatch(pipelines, recorder, *pipeline, bindings, *constant, *indirect);
+                Op::Dispatch { pipeline, bindings, constant, indirect, own_memory } => {
+                    let flags = [*indirect, *own_memory];
+                    let work = record_dispatch(pipelines, recorder, *pipeline, bindings, *constant, flags);
                     expected.push((group, work));
                 }
             }

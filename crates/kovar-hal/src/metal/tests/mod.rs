@@ -2,6 +2,7 @@
 
 mod decisions;
 mod rules;
+mod source;
 
 use std::collections::HashSet;
 
@@ -58,7 +59,7 @@ fn bind(number: usize, offset: u64) -> Binding {
 
 /// A dispatch of a pipeline of [`Pipelines`].
 fn dispatch(recorder: &mut dyn Recorder, pipeline: RawPipeline, bindings: &[Binding], grid: Grid) {
-    let command = DispatchCommand { pipeline, bindings, constants: &[7; 8], grid, label: "kernel" };
+    let command = DispatchCommand { pipeline, bindings, constants: &[7; 8], grid, group_memory: &[], label: "kernel" };
     // SAFETY: the pipeline is alive in the test; buffers are numbers that nothing dereferences.
     unsafe { recorder.dispatch(&command) }
 }

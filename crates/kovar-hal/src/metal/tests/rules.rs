@@ -65,7 +65,7 @@ const MUTATIONS: &[Mutation] = &[
     (Rule::Kept, |calls| calls[0] = Call::WaitEvent(Object(0x9999), 1)),
     (Rule::Bytes, |calls| {
         let at = find(calls, |call| matches!(call, Call::SetBytes(..)));
-        calls[at] = Call::SetBytes(&[0; 4097], 3);
+        calls[at] = Call::SetBytes(&[0; 4096], 3);
     }),
     (Rule::Bytes, |calls| {
         let at = find(calls, |call| matches!(call, Call::SetBytes(..)));
