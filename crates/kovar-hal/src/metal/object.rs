@@ -59,7 +59,7 @@ pub(crate) fn report(error: &NSError) -> Report {
     }
 }
 
-/// An error in one line.
+/// An error in one line. In a pool.
 pub(crate) fn text(error: &NSError) -> String {
     let Report { domain, code, text, .. } = report(error);
     format!("{text} ({domain} {code})")
