@@ -142,3 +142,23 @@ fn a_lost_device_names_its_work_and_can_be_opened_again() {
     fill(&device, &x, "again").wait().unwrap();
     assert_eq!(x.read::<u32>().unwrap(), [7; N]);
 }
+
+#[test]
+fn a_callback_is_told_of_a_lost_device_and_of_a_time_limit() {
+    let told = |limit: Option<Duration>, then: &dyn Fn(&Faults)| {
+        let (_, faults, device) = open(&DeviceOptions { time_limit: limit, ..DeviceOptions::default() });
+        let x = buffer(&device, "x");
+        fail_next(&faults, Failure::Hang);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let submission = fill(&device, &x, "layer 3");
+        submission.on_completed(move |result| sender.send(result.map(drop)).unwrap()).unwrap();
+        then(&faults);
+        let told = receiver.recv().unwrap().unwrap_err();
+        faults.release().unwrap();
+        told
+    };
+    let lost = told(None, &Faults::lose);
+    assert!(matches!(lost, Error::Device(HalError::DeviceLost { .. })), "{lost}");
+    let late = told(Some(Duration::from_millis(20)), &|_| ());
+    assert!(matches!(late, Error::Device(HalError::Timeout { .. })), "{late}");
+}

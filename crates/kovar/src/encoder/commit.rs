@@ -33,6 +33,8 @@ pub(super) struct Parts {
     pub(super) timing: Timing,
     /// Dispatches after which the first part is handed over by itself.
     pub(super) split: Option<u64>,
+    /// The submission that the first one waits for.
+    after: Option<u64>,
     /// End of the last one.
     last: Option<Arc<OnceLock<End>>>,
     /// Counted already.
@@ -44,7 +46,7 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn new(core: Arc<Core>, recording: u32) -> Parts {
         let timing = Timing::default();
-        Parts { core, recording, timing, split: None, last: None, counted: Stats::default(), failed: None }
+        Parts { core, recording, timing, split: None, after: None, last: None, counted: Stats::default(), failed: None }
     }
 }
 
@@ -181,7 +183,9 @@ impl CommandEncoder {
         let awaits = Awaits { points, submission };
         let work = Work::new(commands, used, self.tally.kernels(), &self.label);
         let kept = self.kept.clone();
-        let submission = self.device.submit(Work { listed, kept, awaits, part, ..work }, None)?;
+        parts.after = parts.after.or(submission);
+        let mut submission = self.device.submit(Work { listed, kept, awaits, part, ..work }, None)?;
+        submission.after = parts.after;
         // From now on the wait is the device's.
         drop(events);
         parts.last = more.then(|| submission.end().clone());

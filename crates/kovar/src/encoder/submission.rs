@@ -16,6 +16,7 @@ pub struct Submission {
     value: u64,
     label: String,
     pub(super) trace: Option<Arc<Trace>>,
+    pub(super) after: Option<u64>,
 }
 
 /// A submission that has ended well.
@@ -43,7 +44,7 @@ pub enum Waited {
 
 impl Submission {
     pub(crate) fn new(device: Device, end: Arc<OnceLock<End>>, value: u64, label: String) -> Submission {
-        Submission { device, end, value, label, trace: None }
+        Submission { device, end, value, label, trace: None, after: None }
     }
 
     /// Whether it was handed to this device.
@@ -67,6 +68,11 @@ impl Submission {
     /// What was recorded, if the encoder was asked to keep it.
     pub fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()
+    }
+
+    /// Number of the submission that the device waits for before it: that of the stage before, in a session.
+    pub fn after(&self) -> Option<u64> {
+        self.after
     }
 
     /// Whether it has ended.
@@ -122,9 +128,9 @@ impl Submission {
 
     /// Another handle.
     pub(crate) fn twin(&self) -> Submission {
-        let Submission { device, end, value, label, trace } = self;
+        let Submission { device, end, value, label, trace, after } = self;
         let (device, end, trace) = (device.clone(), end.clone(), trace.clone());
-        Submission { device, end, value: *value, label: label.clone(), trace }
+        Submission { device, end, value: *value, label: label.clone(), trace, after: *after }
     }
 
     fn completed(self) -> Result<Completed> {

@@ -1,7 +1,5 @@
 //! What an encoder recorded, kept for examination.
 
-use rustc_hash::FxHashMap;
-
 use super::access::{Access, ResourceId};
 use super::explain::{Command, Explanation, Item, explain};
 use super::verify::{Step, Verdict, verify};
@@ -101,50 +99,9 @@ impl Trace {
     }
 }
 
-fn name(resources: &[(u64, String)], resource: ResourceId) -> String {
+pub(super) fn name(resources: &[(u64, String)], resource: ResourceId) -> String {
     match resources.get(resource.0 as usize) {
         Some((id, label)) => format!("{label} #{id}"),
         None => format!("allocation {}", resource.0),
     }
-}
-
-/// Proves that no barrier is missing in several recordings of one device, given in the order of their submission.
-///
-/// A device executes submissions in that order, with a barrier between two of them, so that the start of each recording
-/// counts as ordered: by the queue, which no recording can leave out, so that it is never listed as redundant. Commands
-/// are numbered through all recordings.
-pub fn verify_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> Verdict {
-    let mut numbers: FxHashMap<u64, u32> = FxHashMap::default();
-    let mut resources: Vec<(u64, String)> = Vec::new();
-    let mut steps: Vec<Step> = Vec::new();
-    let mut starts: Vec<usize> = Vec::new();
-    for trace in traces {
-        let shared: Vec<ResourceId> = trace
-            .resources
-            .iter()
-            .map(|(id, label)| {
-                ResourceId(*numbers.entry(*id).or_insert_with(|| {
-                    resources.push((*id, label.clone()));
-                    resources.len() as u32 - 1
-                }))
-            })
-            .collect();
-        let first = steps.len();
-        starts.push(first);
-        starts.extend(trace.queued.iter().map(|at| first + at));
-        steps.extend(trace.steps.iter().cloned());
-        for step in &mut steps[first..] {
-            for access in &mut step.accesses {
-                if let Some(number) = shared.get(access.resource.0 as usize) {
-                    access.resource = *number;
-                }
-            }
-        }
-        if let Some(step) = steps.get_mut(first) {
-            step.ordered = true;
-        }
-    }
-    let mut verdict = verify(&steps, |resource| name(&resources, resource));
-    verdict.redundant.retain(|node| starts.binary_search(&(node.0 as usize)).is_err());
-    verdict
 }
