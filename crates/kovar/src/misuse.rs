@@ -1,6 +1,6 @@
 //! What is wrong with kernels and dispatches.
 
-/// WGSL of which the translator makes something else, without a word. The first four on all devices, the others on Metal.
+/// WGSL of which the translator makes something else, without a word. The first three on all devices, the others on Metal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Trap {
@@ -16,15 +16,15 @@ pub enum Trap {
     /// An operand of `coopStore` that is computed within the call.
     #[error("matrix, index and stride of coopStore are translated too late; put each into a `let` before it")]
     StoreOperand,
-    /// A cooperative matrix in an array of vectors.
-    #[error("coopLoad and coopStore of vectors are no valid Metal; use an array of scalars")]
-    MatrixOfVectors,
     /// An override that the translator meets too late.
     #[error("override {name} stands behind an array sized by an expression of overrides; declare it before")]
     LateOverride {
         /// Its name.
         name: String,
     },
+    /// A cooperative matrix in an array of vectors.
+    #[error("coopLoad and coopStore of vectors are no valid Metal; use an array of scalars")]
+    MatrixOfVectors,
     /// A cooperative matrix of a size that Metal does not have.
     #[error("cooperative matrices of {columns}x{rows} do not exist on Metal; use 8x8")]
     MatrixSize {

@@ -233,8 +233,8 @@ fn what_a_device_cannot_take_is_refused_when_the_kernel_is_made() {
          @group(0) @binding(0) var<storage, read_write> x: array<f32>;
          @compute @workgroup_size(64) fn main() { tile[0] = x[0]; x[1] = tile[0]; }",
     );
-    device.kernel(&tile, &[("N", 8192.0)]).unwrap();
-    misfit(&tile, &[("N", 8193.0)], "32772 bytes of workgroup memory, the limit is 32768");
+    device.kernel(&tile, &[("N", 12288.0)]).unwrap();
+    misfit(&tile, &[("N", 12289.0)], "49156 bytes of workgroup memory, the limit is 49152");
 
     let constants = |n| {
         let text = format!(

@@ -114,12 +114,12 @@ fn matrices_in_arrays_of_vectors() {
     let vectors = "@group(0) @binding(0) var<storage, read_write> y: array<vec4<f16>>;
 alias Left = coop_mat8x8<f16, A>;";
     let load = kernel(vectors, "let m = coopLoadT<Left>(&y[i], 8u);");
-    assert_eq!(trap(&load), Some((6, Trap::MatrixOfVectors)));
+    assert_eq!(metal_trap(&load), Some((6, Trap::MatrixOfVectors)));
     let both = vectors.replace("vec4<f16>>", "vec4<f16>>;\nvar<workgroup> s: array<f16, 64>");
     let store = kernel(&both, "let m = coopLoadT<Left>(&s[0], 8u);\ncoopStoreT(m, &y[i], 8u);");
-    assert_eq!(trap(&store), Some((8, Trap::MatrixOfVectors)));
+    assert_eq!(metal_trap(&store), Some((8, Trap::MatrixOfVectors)));
     let scalars = vectors.replace("vec4<f16>", "f16");
-    assert_eq!(trap(&kernel(&scalars, "let m = coopLoadT<Left>(&y[i], 8u);\ncoopStoreT(m, &y[i], 8u);")), None);
+    assert_eq!(metal_trap(&kernel(&scalars, "let m = coopLoadT<Left>(&y[i], 8u);\ncoopStoreT(m, &y[i], 8u);")), None);
 }
 
 #[test]

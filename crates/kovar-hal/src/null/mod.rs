@@ -35,7 +35,7 @@ pub fn adapter() -> Box<dyn Adapter> {
                 groups: [65535; 3],
                 group_size: [1024, 1024, 64],
                 group_threads: 1024,
-                group_memory: 32 << 10,
+                group_memory: 48 << 10,
                 constants: 128,
                 bindings: 16,
                 storage_alignment: 16,

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ash::vk;
 
@@ -210,12 +210,18 @@ impl Gpu {
     pub(crate) unsafe fn wait_event(&self, event: RawEvent, value: u64, timeout: Option<Duration>) -> Result<bool> {
         let (semaphores, values) = ([semaphore(event)], [value]);
         let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        let limit = timeout.map_or(u64::MAX, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
-        // SAFETY: passed on from the caller.
-        match unsafe { self.raw.wait_semaphores(&info, limit) } {
-            Ok(()) => Ok(true),
-            Err(vk::Result::TIMEOUT) => Ok(false),
-            Err(e) => Err(self.failure("vkWaitSemaphores", e, "event")),
+        let begun = Instant::now();
+        loop {
+            let left = timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
+            let limit = left.map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+            // SAFETY: passed on from the caller.
+            match unsafe { self.raw.wait_semaphores(&info, limit) } {
+                Ok(()) => return Ok(true),
+                // NVIDIA's driver may be back a moment early.
+                Err(vk::Result::TIMEOUT) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => return Err(self.failure("vkWaitSemaphores", e, "event")),
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 // Elements are compared as integers in the order of floats, where NaN is least of all and the zeros are equal.
 override SG: u32 = 32;
 const SUBGROUPS = 16u;
+// Elements that a thread has on their way at once.
+const AHEAD = 16u;
 
 struct Constants {
     rows: u32,
@@ -35,11 +37,16 @@ fn argmax(
     let width = select(0u, c.width, row < c.rows);
     var best = 0u;
     var place = 0xffffffffu;
-    for (var i = subgroup * SG + lane; i < width; i += SG * SUBGROUPS) {
-        let key = key_of(x[at + i]);
-        if (key > best) {
-            best = key;
-            place = i;
+    for (var i = subgroup * SG + lane; i < width; i += SG * SUBGROUPS * AHEAD) {
+        var bits: array<u32, AHEAD>;
+        for (var j = 0u; j < AHEAD; j++) { bits[j] = x[at + min(i + j * SG * SUBGROUPS, width - 1u)]; }
+        for (var j = 0u; j < AHEAD; j++) {
+            let key = key_of(bits[j]);
+            let there = i + j * SG * SUBGROUPS;
+            if (key > best && there < width) {
+                best = key;
+                place = there;
+            }
         }
     }
     let most = subgroupMax(best);

@@ -1,7 +1,7 @@
 // Attention for few query rows: a workgroup takes one query head of one row and reads all keys it may see.
 //
 // LANES lanes of a subgroup share a key and form a stream; stream s takes keys s, s + streams, ..., four at a time, with
-// a running maximum (online softmax). The streams are combined at the end.
+// a running maximum (online softmax). The streams of a subgroup are combined at the end, then the subgroups.
 override SG: u32 = 32;
 override SUBGROUPS: u32 = 8;
 // Head size, a multiple of 4 up to 256.
@@ -29,9 +29,9 @@ struct Constants {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 var<immediate> c: Constants;
 
-var<workgroup> tops: array<f32, SUBGROUPS * SG / LANES>;
-var<workgroup> sums: array<f32, SUBGROUPS * SG / LANES>;
-var<workgroup> parts: array<vec4<f32>, SUBGROUPS * SG / LANES * HD / 4>;
+var<workgroup> tops: array<f32, SUBGROUPS>;
+var<workgroup> sums: array<f32, SUBGROUPS>;
+var<workgroup> parts: array<vec4<f32>, SUBGROUPS * HD / 4>;
 
 @compute @workgroup_size(SG * SUBGROUPS)
 fn attention_decode(
@@ -65,6 +65,8 @@ fn attention_decode(
     for (var base = 0u; base < length; base += streams * 4u) {
         let key = base + stream + vec4(0u, 1u, 2u, 3u) * streams;
         let valid = key < vec4(length);
+        // What a key beyond the last scores is left out, whatever is there; values must not be.
+        let key_at = (min(key, vec4(c.capacity - 1u)) * c.kv_heads + kv_head) * size;
         let at = (min(key, vec4(length - 1u)) * c.kv_heads + kv_head) * size;
         var score = vec4(0.0);
         for (var i = 0u; i < chunks; i++) {
@@ -72,12 +74,17 @@ fn attention_decode(
             if (size % LANES == 0u || column < size) {
                 let a = query[i];
                 score += vec4(
-                    dot(a, keys[at.x + column]),
-                    dot(a, keys[at.y + column]),
-                    dot(a, keys[at.z + column]),
-                    dot(a, keys[at.w + column]),
+                    dot(a, keys[key_at.x + column]),
+                    dot(a, keys[key_at.y + column]),
+                    dot(a, keys[key_at.z + column]),
+                    dot(a, keys[key_at.w + column]),
                 );
             }
+        }
+        // The values are on their way while scores are summed up.
+        var ahead: array<vec4<f32>, 4>;
+        if (size == LANES) {
+            for (var j = 0u; j < 4u; j++) { ahead[j] = values[at[j] + first]; }
         }
         for (var step = LANES / 2u; step > 0u; step /= 2u) {
             score += subgroupShuffleXor(score, step);
@@ -88,34 +95,50 @@ fn attention_decode(
         let p = select(vec4(0.0), exp2(score - higher), valid);
         top = higher;
         sum = sum * shrink + (p.x + p.y + p.z + p.w);
-        for (var i = 0u; i < chunks; i++) {
-            let column = i * LANES + first;
-            if (size % LANES == 0u || column < size) {
-                total[i] = total[i] * shrink + p.x * values[at.x + column] + p.y * values[at.y + column]
-                    + p.z * values[at.z + column] + p.w * values[at.w + column];
+        if (size == LANES) {
+            total[0] = total[0] * shrink + p.x * ahead[0] + p.y * ahead[1] + p.z * ahead[2] + p.w * ahead[3];
+        } else {
+            for (var i = 0u; i < chunks; i++) {
+                let column = i * LANES + first;
+                if (size % LANES == 0u || column < size) {
+                    total[i] = total[i] * shrink + p.x * values[at.x + column] + p.y * values[at.y + column]
+                        + p.z * values[at.z + column] + p.w * values[at.w + column];
+                }
             }
         }
     }
 
-    if (first == 0u) {
-        tops[stream] = top;
-        sums[stream] = sum;
+    // The streams of a subgroup become one.
+    for (var step = LANES; step < SG; step *= 2u) {
+        let higher = max(top, subgroupShuffleXor(top, step));
+        let shrink = exp2(top - higher);
+        top = higher;
+        sum *= shrink;
+        sum += subgroupShuffleXor(sum, step);
+        for (var i = 0u; i < chunks; i++) {
+            let part = total[i] * shrink;
+            total[i] = part + subgroupShuffleXor(part, step);
+        }
+    }
+    if (lane == 0u) {
+        tops[subgroup] = top;
+        sums[subgroup] = sum;
     }
     for (var i = 0u; i < chunks; i++) {
         let column = i * LANES + first;
-        if (column < size) {
-            parts[stream * size + column] = total[i];
+        if (lane < LANES && column < size) {
+            parts[subgroup * size + column] = total[i];
         }
     }
     workgroupBarrier();
     for (var column = thread; column < size; column += SG * SUBGROUPS) {
         var highest = NONE;
-        for (var s = 0u; s < streams; s++) {
+        for (var s = 0u; s < SUBGROUPS; s++) {
             highest = max(highest, tops[s]);
         }
         var all = 0.0;
         var result = vec4(0.0);
-        for (var s = 0u; s < streams; s++) {
+        for (var s = 0u; s < SUBGROUPS; s++) {
             let weight = exp2(tops[s] - highest);
             all += weight * sums[s];
             result += weight * parts[s * size + column];

@@ -74,11 +74,12 @@ impl Machine {
         Machine { subgroup: info.subgroup.size, threads: limits.group_threads, memory: limits.group_memory }
     }
 
-    /// The constants of the decode kernel: as many subgroups as fit, up to 16.
+    /// The constants of the decode kernel: as many subgroups as fit, up to 32.
     fn decode(self, size: usize) -> [(&'static str, f64); 3] {
-        let lanes = (size as u32 / 4).next_power_of_two().min(self.subgroup);
-        let memory = |subgroups: u32| subgroups * self.subgroup / lanes * (size as u32 * 4 + 8);
-        let mut subgroups = 16;
+        let vectors = size as u32 / 4;
+        let lanes = vectors.next_power_of_two().min(self.subgroup);
+        let memory = |subgroups: u32| subgroups * (size as u32 * 4 + 8);
+        let mut subgroups = 32;
         while subgroups > 1 && (subgroups * self.subgroup > self.threads || memory(subgroups) > self.memory) {
             subgroups /= 2;
         }
@@ -88,9 +89,9 @@ impl Machine {
     /// The constants of the prompt kernel: as many keys in a tile as fit, up to 32.
     fn prompt(self, size: usize) -> [(&'static str, f64); 2] {
         let (rows, size) = (PROMPT_ROWS as u32, size as u32);
-        let memory = |keys: u32| 4 * (rows * size + keys * (size + 4) + rows * keys + rows);
+        let memory = |keys: u32| 4 * (rows * size + keys * (size + 4) + rows * keys + 3 * rows);
         let mut keys = 32;
-        while keys > 2 && memory(keys) > self.memory {
+        while keys > 4 && memory(keys) > self.memory {
             keys /= 2;
         }
         [("HD", f64::from(size)), ("KEYS", f64::from(keys))]

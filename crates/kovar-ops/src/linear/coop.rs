@@ -1,17 +1,24 @@
-//! Products on matrix units: which of the two tile sizes a device takes, and for which products.
+//! Products on matrix units: which of the tile sizes a device takes, and for which products.
 
-use kovar::{DeviceInfo, KernelSource};
+use kovar::{DType, DeviceInfo, KernelSource};
 
+use super::Params;
 use super::sources::Sources;
 
 /// Rows of `x` from which on tiles pay, although they may be filled in part.
 const FROM_ROWS: u32 = 16;
 /// Offset that a cooperative store asks of a buffer; see `OpCooperativeMatrixStoreKHR`.
 const ALIGNMENT: u64 = 16;
+/// Workgroups from which on wide tiles keep a large device busy: two for each of about 130 processors.
+const ENOUGH: u32 = 256;
 
-/// A kernel with the tile of `y` that its workgroup makes, as its source says.
+/// Bytes of workgroup memory of a wide tile.
+const GROUP_MEMORY: u32 = 45_056;
+
+/// A kernel with the type of `x` that it takes and the tile of `y` that its workgroup makes, as its source says.
 pub(super) struct Tiled<'a> {
     pub(super) source: &'a KernelSource,
+    pub(super) input: DType,
     rows: u32,
     columns: u32,
 }
@@ -22,18 +29,20 @@ impl Tiled<'_> {
     }
 }
 
-/// The kernel for a product of `m` rows into a buffer at `offset`, if the device has matrix units for it.
-pub(super) fn choose<'a>(sources: &'a Sources, info: &DeviceInfo, m: u32, offset: u64) -> Option<Tiled<'a>> {
-    let tiles = [
-        (16, Tiled { source: &sources.affine_mat_coop16, rows: 128, columns: 128 }),
-        (8, Tiled { source: &sources.affine_mat_coop8, rows: 64, columns: 64 }),
-    ];
-    if m < FROM_ROWS || !offset.is_multiple_of(ALIGNMENT) || !info.features.f16 {
+/// The kernel for a product into a buffer at `offset`, if the device has matrix units for it.
+pub(super) fn choose<'a>(sources: &'a Sources, info: &DeviceInfo, p: Params, offset: u64) -> Option<Tiled<'a>> {
+    if p.m < FROM_ROWS || !offset.is_multiple_of(ALIGNMENT) || !info.features.f16 {
         return None;
     }
     let offered = |edge: u32| {
         let mut shapes = info.features.cooperative_matrix.iter();
         shapes.any(|s| [s.m, s.n, s.k] == [edge; 3] && (s.input, s.output) == ("f16", "f32"))
     };
-    tiles.into_iter().find(|(edge, _)| offered(*edge)).map(|(_, tiled)| tiled)
+    let wide = Tiled { source: &sources.affine_mat_coop16_wide, input: DType::F16, rows: 128, columns: 128 };
+    let narrow = Tiled { source: &sources.affine_mat_coop16_narrow, columns: 64, ..wide };
+    if offered(16) && info.subgroup.size == 32 && info.limits.group_memory >= GROUP_MEMORY {
+        let [along, down, _] = wide.grid(p.m, p.n);
+        return Some(if along * down >= ENOUGH { wide } else { narrow });
+    }
+    offered(8).then_some(Tiled { source: &sources.affine_mat_coop8, input: DType::F32, rows: 64, columns: 64 })
 }

@@ -164,8 +164,9 @@ impl Product<'_> {
             }
             Matrix::Affine(w) if cpu && self.precision == Precision::Fast => self.affine_fast(encoder, w),
             Matrix::Affine(w) if self.precision == Precision::Fast => {
-                let x = &self.round_values(encoder)?;
-                match self.tiled(encoder) {
+                let tiled = self.tiled(encoder);
+                let x = &self.round_values(encoder, tiled.as_ref().map_or(DType::F32, |tiled| tiled.input))?;
+                match tiled {
                     Some(tiled) => self.affine(encoder, w, tiled.source, x, tiled.grid(self.params.m, self.params.n)),
                     None => self.affine(encoder, w, &self.sources.affine_mat, x, self.grid(false)),
                 }
@@ -179,7 +180,7 @@ impl Product<'_> {
 
     /// The kernel on matrix units, where the device has them and they pay.
     fn tiled(&self, encoder: &CommandEncoder) -> Option<coop::Tiled<'_>> {
-        coop::choose(self.sources, encoder.device().info(), self.params.m, self.y.byte_offset())
+        coop::choose(self.sources, encoder.device().info(), self.params, self.y.byte_offset())
     }
 
     /// With x rounded to 8 bits in the kernel.
@@ -209,10 +210,11 @@ impl Product<'_> {
         self.affine(encoder, w, &self.sources.affine_mat_fast, &records, grid)
     }
 
-    /// x rounded to 8 bits, as f32.
-    fn round_values(&self, encoder: &mut CommandEncoder) -> Result<Buffer> {
-        let kernel = encoder.device().kernel(&self.sources.round_values, &[])?;
-        let rounded = encoder.device().scratch(DType::F32, self.x.shape())?;
+    /// x rounded to 8 bits, as f32 or f16.
+    fn round_values(&self, encoder: &mut CommandEncoder, dtype: DType) -> Result<Buffer> {
+        let source = if dtype == DType::F16 { &self.sources.round_halves } else { &self.sources.round_values };
+        let kernel = encoder.device().kernel(source, &[])?;
+        let rounded = encoder.device().scratch(dtype, self.x.shape())?;
         let groups = (self.x.len() / 32).div_ceil(ROUND_THREADS);
         let grid = [groups.min(GRID_X) as u32, groups.div_ceil(GRID_X) as u32, 1];
         let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, &rounded).constants(&self.params).groups(grid);

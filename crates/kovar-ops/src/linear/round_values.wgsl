@@ -1,10 +1,9 @@
-// Rounds rows of x to 8 bits in blocks of 32 and keeps what the codes stand for as f32: products with them by the kernels
-// of f32 are then those of the codes. A thread takes a block.
+// Rounds rows of x to 8 bits in blocks of 32 and keeps what the codes stand for, in the type that the file in front says:
+// kernels that multiply floats then multiply the codes. A thread takes a block.
 struct Params { m: u32, n: u32, k: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
@@ -20,5 +19,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var inverse = 0.0;
     if (largest > 1e-36) { inverse = 127.0 / largest; }
     let scale = largest / 127.0;
-    for (var i = 0u; i < 8u; i++) { y[block * 8u + i] = round(x[block * 8u + i] * inverse) * scale; }
+    for (var i = 0u; i < 8u; i++) { put(block * 8u + i, round(x[block * 8u + i] * inverse) * scale); }
 }

@@ -11,7 +11,8 @@ pub(super) struct Sources {
     pub(super) affine_mat: KernelSource,
     /// As `affine_mat`, on matrix units with tiles of 8 and 16.
     pub(super) affine_mat_coop8: KernelSource,
-    pub(super) affine_mat_coop16: KernelSource,
+    pub(super) affine_mat_coop16_wide: KernelSource,
+    pub(super) affine_mat_coop16_narrow: KernelSource,
     pub(super) dense_vec: KernelSource,
     pub(super) dense_mat: KernelSource,
     /// One or few rows that the kernel rounds itself.
@@ -19,8 +20,10 @@ pub(super) struct Sources {
     /// Takes what `round` makes.
     pub(super) affine_mat_fast: KernelSource,
     pub(super) round: KernelSource,
-    /// Rounds for the kernels of f32.
+    /// Rounds for the kernels of f32, on GPUs.
     pub(super) round_values: KernelSource,
+    /// For those of f16.
+    pub(super) round_halves: KernelSource,
 }
 
 macro_rules! source {
@@ -34,14 +37,26 @@ impl Sources {
             affine_vec: source!("affine_vec", "affine.wgsl", "affine_vec.wgsl").with_cpu(cpu::affine_vec::<LEVEL>),
             affine_mat: source!("affine_mat", "affine.wgsl", "mat.wgsl").with_cpu(cpu::affine_mat::<LEVEL>),
             affine_mat_coop8: source!("affine_mat_coop8", "coop8.wgsl", "affine.wgsl", "mat_coop.wgsl"),
-            affine_mat_coop16: source!("affine_mat_coop16", "coop16.wgsl", "affine.wgsl", "mat_coop.wgsl"),
+            affine_mat_coop16_wide: source!(
+                "affine_mat_coop16_wide",
+                "coop16_wide.wgsl",
+                "affine.wgsl",
+                "mat_coop16.wgsl"
+            ),
+            affine_mat_coop16_narrow: source!(
+                "affine_mat_coop16_narrow",
+                "coop16_narrow.wgsl",
+                "affine.wgsl",
+                "mat_coop16.wgsl"
+            ),
             dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
             dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
             fast: fast::Sources::new::<LEVEL>(),
             affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
                 .with_cpu(cpu::affine_mat_fast::<LEVEL>),
             round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
-            round_values: source!("round_values", "round_values.wgsl"),
+            round_values: source!("round_values", "round_f32.wgsl", "round_values.wgsl"),
+            round_halves: source!("round_halves", "round_f16.wgsl", "round_values.wgsl"),
         }
     }
 }
@@ -51,7 +66,14 @@ pub(super) static SOURCES: Sources = Sources::new::<0>();
 /// Each kernel with the constants of each of its forms.
 pub(super) fn all() -> Vec<KernelForm> {
     let s = &SOURCES;
-    let affine = [&s.affine_vec, &s.affine_mat, &s.affine_mat_coop8, &s.affine_mat_coop16, &s.affine_mat_fast];
+    let affine = [
+        &s.affine_vec,
+        &s.affine_mat,
+        &s.affine_mat_coop8,
+        &s.affine_mat_coop16_wide,
+        &s.affine_mat_coop16_narrow,
+        &s.affine_mat_fast,
+    ];
     let mut all = Vec::new();
     for source in affine {
         all.extend(affine_forms().into_iter().map(|constants| KernelForm { source, constants }));
@@ -61,7 +83,7 @@ pub(super) fn all() -> Vec<KernelForm> {
     }
     let round = [4.0, 8.0].map(|bits| vec![("BITS", bits), ("GROUP", 64.0)]);
     all.extend(round.map(|constants| KernelForm { source: &s.round, constants }));
-    all.push(KernelForm { source: &s.round_values, constants: Vec::new() });
+    all.extend([&s.round_values, &s.round_halves].map(|source| KernelForm { source, constants: Vec::new() }));
     all
 }
 

@@ -20,10 +20,8 @@ macro_rules! matrix {
     };
 }
 
-static MATRIX: [(u32, KernelSource); 2] = [
-    (16, matrix!("peak_matrix_coop16", "../linear/coop16.wgsl")),
-    (8, matrix!("peak_matrix_coop8", "../linear/coop8.wgsl")),
-];
+static MATRIX: [(u32, KernelSource); 2] =
+    [(16, matrix!("peak_matrix_coop16", "coop16.wgsl")), (8, matrix!("peak_matrix_coop8", "../linear/coop8.wgsl"))];
 
 /// Threads of a workgroup.
 const WIDTH: u32 = 256;

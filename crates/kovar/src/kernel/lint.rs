@@ -17,7 +17,6 @@ pub(super) fn check(wgsl: &str, module: &Module, info: &ModuleInfo) -> Result {
     let mut bitcasts = Vec::new();
     for (function, info) in functions(module, info) {
         let lint = Lint { wgsl, module, function, info };
-        lint.loads_of_vectors()?;
         lint.stores(&function.body, &mut HashSet::new())?;
         lint.bitcasts(&mut bitcasts);
     }
@@ -36,7 +35,10 @@ pub(super) fn check_metal(wgsl: &str, module: &Module, info: &ModuleInfo) -> Res
         }
     }
     for (function, info) in functions(module, info) {
-        Lint { wgsl, module, function, info }.packed_products(&function.body)?;
+        let lint = Lint { wgsl, module, function, info };
+        lint.loads_of_vectors()?;
+        lint.stores_of_vectors(&function.body)?;
+        lint.packed_products(&function.body)?;
     }
     Ok(())
 }
@@ -162,9 +164,6 @@ impl<'a> Lint<'a> {
             match statement {
                 Statement::Emit(range) => computed.extend(range.clone()),
                 Statement::CooperativeStore { target, data } => {
-                    if self.to_vectors(data.pointer) {
-                        return Err(caught(self.wgsl, *span, Trap::MatrixOfVectors));
-                    }
                     let mut needed = vec![*target, data.stride];
                     let mut pointer = data.pointer;
                     while let Expression::Access { base, .. } | Expression::AccessIndex { base, .. } =
@@ -180,6 +179,18 @@ impl<'a> Lint<'a> {
                     }
                 }
                 _ => self.inside(statement, &mut |block| self.stores(block, computed))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn stores_of_vectors(&self, block: &Block) -> Result {
+        for (statement, span) in block.span_iter() {
+            match statement {
+                Statement::CooperativeStore { data, .. } if self.to_vectors(data.pointer) => {
+                    return Err(caught(self.wgsl, *span, Trap::MatrixOfVectors));
+                }
+                _ => self.inside(statement, &mut |block| self.stores_of_vectors(block))?,
             }
         }
         Ok(())

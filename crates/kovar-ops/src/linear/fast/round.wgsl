@@ -5,7 +5,7 @@ var<immediate> p: Params;
 override SG: u32 = 32;
 // Length of a row of x.
 override K: u32 = 1024;
-// Subgroups of a workgroup, and rows that a subgroup takes at a time: up to four.
+// Subgroups of a workgroup, and rows that a subgroup takes at a time: one or two.
 override SUBGROUPS: u32 = 8;
 override ROWS: u32 = 2;
 override BITS: u32 = 4;

@@ -58,13 +58,13 @@ fn place(group: u32, r: u32) -> vec2<u32> {
     return vec2<u32>(own.x, min(own.y * ROWS + r, own.z - 1u));
 }
 
-fn finish(row_of_x: u32, group: u32, r: u32, total: vec4<f32>) {
+fn finish(row_of_x: u32, group: u32, r: u32, total: vec2<f32>) {
     let own = part(group);
     let row = own.y * ROWS + r;
     if (r < ROWS && row < own.z) {
         let at = row_of_x * own.z + row;
-        if (own.x == 0u) { y[at] = total[r]; }
-        if (own.x == 1u) { y1[at] = total[r]; }
-        if (own.x == 2u) { y2[at] = total[r]; }
+        if (own.x == 0u) { y[at] = select(total.x, total.y, r == 1u); }
+        if (own.x == 1u) { y1[at] = select(total.x, total.y, r == 1u); }
+        if (own.x == 2u) { y2[at] = select(total.x, total.y, r == 1u); }
     }
 }

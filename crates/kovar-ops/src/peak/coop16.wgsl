@@ -5,8 +5,3 @@ alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
 const EDGE: u32 = 16;
-// Subgroups of a workgroup, one below the other and side by side; tiles of a subgroup likewise.
-const DOWN: u32 = 4;
-const ALONG: u32 = 2;
-const TALL: u32 = 2;
-const WIDE: u32 = 4;

@@ -1,0 +1,5 @@
+// Tiles of 128 x 64, where wider ones would be too few.
+enable f16;
+enable wgpu_cooperative_matrix;
+const ALONG: u32 = 1;
+const DEPTH: u32 = 32;
