@@ -256,3 +256,31 @@ fn a_view_of_the_host_puts_the_split_off() {
         assert_eq!((before, device.stats().submissions), (0, 1));
     });
 }
+
+#[test]
+fn many_threads_record_in_parts_at_once() {
+    on_every_device("many_threads_record_in_parts_at_once", |device| {
+        let shared = device.upload(&[1.0f32; N], &[N]).unwrap();
+        let kernel = device.kernel(&AXPY, &[]).unwrap();
+        let sum = |rounds: usize| {
+            let own = device.buffer(kovar::DType::F32, &[N]).unwrap();
+            for _ in 0..rounds {
+                let split = Some(Split { at_least: 3, ..Split::default() });
+                let mut encoder = device.encoder_with(EncoderOptions { split, ..EncoderOptions::default() }).unwrap();
+                for _ in 0..5 {
+                    let params = AxpyParams { n: N as u32, a: 1.0 };
+                    let dispatch = Dispatch::new(&kernel).bind(0, &shared).bind(1, &own).constants(&params);
+                    encoder.dispatch(dispatch.threads([N as u32, 1, 1])).unwrap();
+                }
+                drop(encoder.commit().unwrap());
+            }
+            own.read::<f32>().unwrap()[N - 1]
+        };
+        let sums = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| sum(10))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let expected = if device.info().backend == kovar::Backend::Null { 0.0 } else { 50.0 };
+        assert_eq!((sums, device.stats().submissions), (vec![expected; 4], 80));
+    });
+}

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use rustc_hash::FxHashMap;
+
 use super::core::{Core, lock};
 use crate::buffer::Allocation;
 use crate::flight::{End, Used};
@@ -26,6 +28,8 @@ struct Unfinished {
     recording: u32,
     label: Box<str>,
     used: Arc<[Used]>,
+    /// Where in it an allocation is, by its number on the device.
+    places: FxHashMap<u64, usize>,
 }
 
 /// Recordings handed over in part. What they use belongs to them until the rest is handed over: anybody else would come in
@@ -59,11 +63,11 @@ impl PartLedger {
     pub(super) fn check(&self, used: &[Used], recording: Option<u32>, label: &str) -> Result<()> {
         let Some(list) = self.unfinished() else { return Ok(()) };
         for unfinished in list.iter().filter(|unfinished| Some(unfinished.recording) != recording) {
-            for theirs in unfinished.used.iter() {
-                let ours = used.iter().find(|ours| Arc::ptr_eq(&ours.allocation, &theirs.allocation));
-                if ours.is_some_and(|ours| conflict(&ours.effect, &theirs.effect)) {
-                    return Err(unfinished.refuse(label, &theirs.allocation));
-                }
+            let meets = |ours: &&Used| {
+                unfinished.find(&ours.allocation).is_some_and(|theirs| conflict(&ours.effect, &theirs.effect))
+            };
+            if let Some(ours) = used.iter().find(meets) {
+                return Err(unfinished.refuse(label, &ours.allocation));
             }
         }
         Ok(())
@@ -73,8 +77,7 @@ impl PartLedger {
     pub(crate) fn check_host(&self, allocation: &Allocation, writer: bool) -> Result<()> {
         let Some(list) = self.unfinished() else { return Ok(()) };
         for unfinished in list.iter() {
-            let theirs = unfinished.used.iter().find(|theirs| std::ptr::eq(&**theirs.allocation, allocation));
-            if theirs.is_some_and(|theirs| writer || theirs.is_written()) {
+            if unfinished.find(allocation).is_some_and(|theirs| writer || theirs.is_written()) {
                 return Err(unfinished.refuse("host access", allocation));
             }
         }
@@ -86,13 +89,19 @@ impl PartLedger {
         self.change(|list| {
             list.retain(|unfinished| unfinished.recording != part.recording);
             if part.more {
-                list.push(Unfinished { recording: part.recording, label: label.into(), used: used.clone() });
+                let places = used.iter().enumerate().map(|(at, used)| (used.allocation.id, at)).collect();
+                let (recording, label, used) = (part.recording, label.into(), used.clone());
+                list.push(Unfinished { recording, label, used, places });
             }
         });
     }
 }
 
 impl Unfinished {
+    fn find(&self, allocation: &Allocation) -> Option<&Used> {
+        self.used.get(*self.places.get(&allocation.id)?)
+    }
+
     fn refuse(&self, label: &str, allocation: &Allocation) -> Error {
         let (label, recording) = (label.into(), self.label.to_string());
         Error::Unfinished { label, recording, buffer: allocation.label.to_string() }

@@ -96,7 +96,8 @@ impl CommandEncoder {
     /// does, and then poisons what all of them wrote.
     ///
     /// Until the rest is committed, nobody else may come in between: work and host accesses that conflict with what was
-    /// handed over are refused with [`Error::Unfinished`]. An encoder that is dropped after this leaves what its parts
+    /// handed over are refused with [`Error::Unfinished`]. Of each buffer they conflict if the bytes from the first to the last
+    /// that each touches meet, the host by the whole buffer. An encoder that is dropped after this leaves what its parts
     /// wrote poisoned.
     ///
     /// # Errors
