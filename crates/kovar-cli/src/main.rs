@@ -12,7 +12,6 @@ mod peak;
 mod profile;
 mod report;
 mod setup;
-mod table;
 mod verify;
 
 use std::io::Write;

@@ -5,13 +5,13 @@ mod cases;
 use std::io::Write;
 
 use kovar::profile::Summary;
+use kovar::profile::columns::{aligned, known, percent};
 use kovar::{Barriers, CommandEncoder, Device, EncoderOptions, Timing};
 use serde_json::{Value, json};
 
 use crate::arguments::Ops;
 use crate::error::{Failure, Result};
 use crate::peak::Measured;
-use crate::table::{aligned, known, percent};
 use cases::{Case, Cases};
 
 /// Seconds that a recording is to take: long beside what starts it.
@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &Ops) -> Result<()> {
         out,
         "\neach kernel among others that may overlap it, and behind barriers; beyond 100 % of the peak, data comes from a cache\n"
     )?;
-    let rows = rows.iter().map(|row| row.text(&peaks)).collect();
-    out.write_all(aligned(HEAD, rows).as_bytes())?;
+    let rows: Vec<_> = rows.iter().map(|row| row.text(&peaks)).collect();
+    out.write_all(aligned(HEAD, &rows).as_bytes())?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! command.
 
 mod clocks;
+pub mod columns;
 mod cost;
 mod page;
 mod recorder;

@@ -6,22 +6,12 @@ use serde_json::{Value, json};
 
 use super::{BufferTimes, CommandTimes, Report};
 use crate::profile::Summary;
+use crate::profile::columns::{aligned, known, percent};
 
 const HEAD: [&str; 12] = [
     "KERNEL", "GRID", "CALLS", "TOTAL ms", "SHARE", "MEAN µs", "P50 µs", "P99 µs", "MB/CALL", "GB/s", "OF PEAK",
     "Gop/s",
 ];
-
-/// What is not known.
-const UNKNOWN: &str = "-";
-
-fn known(value: Option<f64>, digits: usize) -> String {
-    value.map_or(UNKNOWN.into(), |value| format!("{value:.digits$}"))
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or(UNKNOWN.into(), |share| format!("{:.1} %", share * 100.0))
-}
 
 impl CommandTimes {
     /// Kernel, with the label where that is another name.
@@ -35,7 +25,7 @@ impl CommandTimes {
     /// Workgroups, as `x·y·z` without trailing ones.
     fn grid(&self) -> String {
         match self.command.groups {
-            None => UNKNOWN.into(),
+            None => "-".into(),
             Some([x, 1, 1]) => format!("{x}"),
             Some([x, y, 1]) => format!("{x}x{y}"),
             Some([x, y, z]) => format!("{x}x{y}x{z}"),
@@ -188,21 +178,6 @@ impl Report {
     }
 }
 
-/// Lines of columns: the first to the left, the others to the right.
-fn aligned<const N: usize>(head: [&str; N], rows: Vec<[String; N]>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(String::from)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in &rows {
-        write!(f, "{:<1$}", row[0], widths[0])?;
-        for (text, width) in row.iter().zip(widths).skip(1) {
-            write!(f, "  {text:>width$}")?;
-        }
-        writeln!(f)?;
-    }
-    Ok(())
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.device.name, self.device.backend)?;
@@ -212,11 +187,11 @@ impl fmt::Display for Report {
         if !self.commands.is_empty() {
             writeln!(f)?;
             let (head, rows) = self.command_table();
-            aligned(head, rows, f)?;
+            f.write_str(&aligned(head, &rows))?;
         }
         writeln!(f)?;
         let (head, rows) = self.buffer_table();
-        aligned(head, rows, f)?;
+        f.write_str(&aligned(head, &rows))?;
         self.notes().try_for_each(|note| writeln!(f, "{note}"))
     }
 }
