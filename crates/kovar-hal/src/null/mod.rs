@@ -22,6 +22,11 @@ struct NullAdapter {
 
 /// The null device. Its limits are those that Vulkan guarantees, so that what it accepts runs elsewhere.
 pub fn adapter() -> Box<dyn Adapter> {
+    adapter_for(ShaderFormat::None)
+}
+
+/// A null device that asks for code in this form: what Metal would be given can be tried without Metal.
+pub fn adapter_for(shader: ShaderFormat) -> Box<dyn Adapter> {
     Box::new(NullAdapter {
         info: DeviceInfo {
             backend: Backend::Null,
@@ -44,7 +49,7 @@ pub fn adapter() -> Box<dyn Adapter> {
                 binding: (4 << 30) - 1,
                 import_alignment: 4096,
             },
-            shader: ShaderFormat::None,
+            shader,
         },
     })
 }
