@@ -129,6 +129,8 @@ fn matrices_of_16_by_16_on_metal() {
         metal_trap(&kernel(&declared, "let sum = coopLoadT<Sum>(&y[0], 16u);\ncoopStoreT(sum, &y[0], 16u);"))
     };
     assert_eq!(of("16x16"), Some((4, Trap::MatrixSize { columns: 16, rows: 16 })));
+    let unnamed = "let sum = coopLoadT<coop_mat16x16<f32, C>>(&y[0], 16u);";
+    assert_eq!(metal_trap(&kernel(BUFFERS, unnamed)), Some((6, Trap::MatrixSize { columns: 16, rows: 16 })));
     assert_eq!(of("8x8"), None);
 }
 

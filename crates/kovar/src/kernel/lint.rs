@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use naga::compact::{KeepUnused, compact};
 use naga::valid::{FunctionInfo, ModuleInfo};
-use naga::{Block, Expression, Function, Handle, MathFunction, Module, Span, Statement, Type, TypeInner};
+use naga::{
+    Block, CooperativeSize, Expression, Function, Handle, MathFunction, Module, Span, Statement, Type, TypeInner,
+};
 
 use super::translate::Flaw;
 use crate::Trap;
@@ -26,21 +28,32 @@ pub(super) fn check(wgsl: &str, module: &Module, info: &ModuleInfo) -> Result {
 /// What Metal does not take. For modules whose overrides are resolved, as they are translated.
 pub(super) fn check_metal(wgsl: &str, module: &Module, info: &ModuleInfo) -> Result {
     for (_, ty) in module.types.iter() {
-        if let TypeInner::CooperativeMatrix { columns, rows, .. } = ty.inner
-            && (columns, rows) != (naga::CooperativeSize::Eight, naga::CooperativeSize::Eight)
-        {
+        if let TypeInner::CooperativeMatrix { columns, rows, .. } = ty.inner {
             let shape = format!("coop_mat{}x{}", columns as u32, rows as u32);
             let line = wgsl.lines().position(|line| line.contains(&shape)).map_or(0, |line| line as u32 + 1);
-            return Err(Flaw::Trap { line, trap: Trap::MatrixSize { columns: columns as u32, rows: rows as u32 } });
+            tile(columns, rows).map_err(|trap| Flaw::Trap { line, trap })?;
         }
     }
     for (function, info) in functions(module, info) {
+        // A type that is named in a load alone is not among those of the module.
+        for (handle, expression) in function.expressions.iter() {
+            if let Expression::CooperativeLoad { columns, rows, .. } = *expression {
+                let span = function.expressions.get_span(handle);
+                tile(columns, rows).map_err(|trap| caught(wgsl, span, trap))?;
+            }
+        }
         let lint = Lint { wgsl, module, function, info };
         lint.loads_of_vectors()?;
         lint.stores_of_vectors(&function.body)?;
         lint.packed_products(&function.body)?;
     }
     Ok(())
+}
+
+/// Metal's matrices are 8 x 8.
+fn tile(columns: CooperativeSize, rows: CooperativeSize) -> std::result::Result<(), Trap> {
+    let (columns, rows) = (columns as u32, rows as u32);
+    if (columns, rows) == (8, 8) { Ok(()) } else { Err(Trap::MatrixSize { columns, rows }) }
 }
 
 fn functions<'a>(module: &'a Module, info: &'a ModuleInfo) -> impl Iterator<Item = (&'a Function, &'a FunctionInfo)> {
