@@ -30,8 +30,9 @@ fn threadgroup_memory_is_taken_by_hand_written_metal_code() {
     let (kernel, x) = (device.kernel(&with_msl(), &[]).unwrap(), device.buffer(DType::F32, &[64]).unwrap());
     let dispatch = || Dispatch::new(&kernel).bind(0, &x).groups([1, 1, 1]);
     let mut encoder = device.encoder().unwrap();
-    // Metal rounds up to 16: 16 + 32752 is all there is.
-    for fits in [&[256][..], &[1, (32 << 10) - 16]] {
+    // Metal rounds up to 16: 16 and the rest is all there is.
+    let all = device.info().limits.group_memory;
+    for fits in [&[256][..], &[1, all - 16]] {
         encoder.dispatch(dispatch().threadgroup_memory(fits)).unwrap();
     }
     let record = DispatchRecord::bake(&dispatch().threadgroup_memory(&[256])).unwrap();
@@ -40,7 +41,7 @@ fn threadgroup_memory_is_taken_by_hand_written_metal_code() {
         Err(Error::Dispatch { misuse: Misuse::ThreadgroupMemory { bytes, .. }, .. }) => assert_eq!(bytes, wanted),
         other => panic!("{bytes:?}: {other:?}"),
     };
-    refused(&[17, (32 << 10) - 16], (32 << 10) + 16);
+    refused(&[17, all - 16], u64::from(all) + 16);
     refused(&[16; 32], 512);
     refused(&[16, 0], 16);
     assert!(DispatchRecord::bake(&dispatch().threadgroup_memory(&[1 << 20])).is_err());
