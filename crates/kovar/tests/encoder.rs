@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{AXPY, AxpyParams, cpu, null};
+use common::{AXPY, AxpyParams, SCALE, cpu, null};
 use kovar::{
     Barriers, Buffer, CommandEncoder, DType, Device, Dispatch, EncoderOptions, Error, ExecutableOptions, Graph, Kernel,
     KernelSource, Waited,
@@ -261,27 +261,6 @@ fn a_wait_that_times_out_leaves_everything_usable() {
     };
     submission.wait().unwrap();
     assert_eq!(y.read::<f32>().unwrap()[n - 1], 20.0);
-}
-
-static SCALE: KernelSource = KernelSource::wgsl(
-    "scale",
-    "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
-     @group(0) @binding(1) var<uniform> table: array<vec4<f32>, 64>;
-     @compute @workgroup_size(64)
-     fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = table[id.x].x; }",
-)
-.with_cpu(|_| Ok(std::sync::Arc::new(Scale)));
-struct Scale;
-impl kovar::CpuKernel for Scale {
-    fn tasks(&self, _: &kovar::CpuDispatch<'_>) -> u32 {
-        1
-    }
-    fn run(&self, dispatch: &kovar::CpuDispatch<'_>, _: std::ops::Range<u32>) {
-        let table: [[f32; 4]; 64] = dispatch.constants();
-        // SAFETY: there is one task.
-        let y = unsafe { dispatch.slice_mut::<f32>(0, 0..64) };
-        y.iter_mut().zip(table).for_each(|(y, row)| *y = row[0]);
-    }
 }
 
 #[test]

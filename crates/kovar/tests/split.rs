@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{AXPY, AxpyParams, on_every_device};
+use common::{AXPY, AxpyParams, SCALE, on_every_device};
 use kovar::{
     Buffer, CommandEncoder, Device, DeviceOptions, Dispatch, EncoderOptions, Error, HalError, Kernel, Split, Timing,
     Trace, hazard::verify_traces,
@@ -254,6 +254,32 @@ fn a_view_of_the_host_puts_the_split_off() {
         let before = device.stats().submissions;
         encoder.commit().unwrap().wait().unwrap();
         assert_eq!((before, device.stats().submissions), (0, 1));
+    });
+}
+
+#[test]
+fn constants_of_each_part_lie_in_a_block_of_its_own() {
+    on_every_device("constants_of_each_part_lie_in_a_block_of_its_own", |device| {
+        let kernel = device.kernel(&SCALE, &[]).unwrap();
+        let outputs: Vec<_> = (0..4).map(|_| device.buffer(kovar::DType::F32, &[64]).unwrap()).collect();
+        let gate = device.event().unwrap();
+        let mut encoder = device.encoder().unwrap();
+        encoder.wait_for(&gate, 1).unwrap();
+        for (round, y) in outputs.iter().enumerate() {
+            let table: [[f32; 4]; 64] = std::array::from_fn(|i| [(round * 64 + i) as f32; 4]);
+            encoder.dispatch(Dispatch::new(&kernel).bind(0, y).constants(&table).groups([1, 1, 1])).unwrap();
+            if round == 1 {
+                // The device has not begun: the host must not wait for the block that it will read.
+                encoder.flush().unwrap();
+            }
+        }
+        let submission = encoder.commit().unwrap();
+        gate.signal(1).unwrap();
+        submission.wait().unwrap();
+        let expected = |round: usize| (0..64).map(|i| (round * 64 + i) as f32).collect::<Vec<_>>();
+        for (round, y) in outputs.iter().enumerate().filter(|_| device.info().backend != kovar::Backend::Null) {
+            assert_eq!(y.read::<f32>().unwrap(), expected(round));
+        }
     });
 }
 

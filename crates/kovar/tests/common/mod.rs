@@ -47,6 +47,31 @@ impl CpuKernel for Axpy {
     }
 }
 
+/// y[i] = table[i].x, with a table that is too large for immediate constants.
+pub static SCALE: KernelSource = KernelSource::wgsl(
+    "scale",
+    "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+     @group(0) @binding(1) var<uniform> table: array<vec4<f32>, 64>;
+     @compute @workgroup_size(64)
+     fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = table[id.x].x; }",
+)
+.with_cpu(|_| Ok(Arc::new(Scale)));
+
+struct Scale;
+
+impl CpuKernel for Scale {
+    fn tasks(&self, _: &CpuDispatch<'_>) -> u32 {
+        1
+    }
+
+    fn run(&self, dispatch: &CpuDispatch<'_>, _: Range<u32>) {
+        let table: [[f32; 4]; 64] = dispatch.constants();
+        // SAFETY: there is one task.
+        let y = unsafe { dispatch.slice_mut::<f32>(0, 0..64) };
+        y.iter_mut().zip(table).for_each(|(y, row)| *y = row[0]);
+    }
+}
+
 pub fn null() -> Device {
     Device::open(&DeviceOptions::of(Backend::Null)).unwrap()
 }
