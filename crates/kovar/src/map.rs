@@ -24,6 +24,8 @@ impl<'a> HostView<'a> {
 
     fn open(allocation: &'a Allocation, writer: bool) -> Result<HostView<'a>> {
         loop {
+            // Looked at before the wait, too: the caller may be who lets the device go on.
+            allocation.core.parts.check_host(allocation, writer)?;
             allocation.core.wait_for(allocation.busy_until(writer))?;
             // Commits hold this lock while they look at views and stamp the buffers they use.
             let _turn = allocation.core.turn();

@@ -143,6 +143,9 @@ fn nobody_comes_in_between() {
         let rig = Rig::new(device);
         let (x, y, z) = (&rig.buffers[0], &rig.buffers[1], &rig.buffers[2]);
         let mut encoder = rig.encoder(None);
+        // The device has not begun: what is refused is refused at once.
+        let gate = device.event().unwrap();
+        encoder.wait_for(&gate, 1).unwrap();
         rig.step(&mut encoder, (0, 1, 0));
         encoder.flush().unwrap();
         let refused = |result: kovar::Result<()>, buffer: &Buffer| match result {
@@ -168,7 +171,9 @@ fn nobody_comes_in_between() {
         commit(&|other| other.copy(x, z).unwrap()).unwrap();
         x.read::<f32>().unwrap();
         rig.step(&mut encoder, (1, 2, 0));
-        encoder.commit().unwrap().wait().unwrap();
+        let submission = encoder.commit().unwrap();
+        gate.signal(1).unwrap();
+        submission.wait().unwrap();
         commit(&|other| other.fill(x, 0).unwrap()).unwrap();
         y.read::<f32>().unwrap();
     });
