@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 
-use kovar::hazard::{Access, Mode, NodeId, ResourceId, Tracker};
+use kovar::hazard::{Access, Mode, NodeId, ResourceId, Rows, Tracker};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 fn access() -> impl Strategy<Value = Access> {
-    (0u32..3, 0u64..48, 1u64..12, any::<bool>()).prop_map(|(resource, start, len, write)| Access {
-        resource: ResourceId(resource),
-        range: start..start + len,
-        mode: if write { Mode::Write } else { Mode::Read },
+    (0u32..3, 0u64..48, 1u64..12, any::<bool>()).prop_map(|(resource, start, len, write)| {
+        Access::new(ResourceId(resource), start..start + len, if write { Mode::Write } else { Mode::Read })
     })
 }
 
@@ -121,9 +119,84 @@ fn ten_thousand_disjoint_writes_in_any_order_never_conflict() {
     let mut tracker = Tracker::default();
     for i in 0..10_000u64 {
         let start = i * 7919 % 10_000 * 16;
-        let write = [Access { resource: ResourceId(0), range: start..start + 16, mode: Mode::Write }];
+        let write = [Access::new(ResourceId(0), start..start + 16, Mode::Write)];
         assert!(tracker.conflict(&write).is_none());
         tracker.record(NodeId(i as u32), &write);
     }
     assert_eq!(tracker.len(), 10_000);
+}
+
+fn strided() -> impl Strategy<Value = Access> {
+    (0u32..2, 0u64..40, 1u64..6, 0u64..14, 1u64..7, any::<bool>()).prop_map(
+        |(resource, start, len, stride, count, write)| {
+            let (range, rows) = Rows::new(start, len, stride, count).unwrap();
+            let mode = if write { Mode::Write } else { Mode::Read };
+            Access { rows, ..Access::new(ResourceId(resource), range, mode) }
+        },
+    )
+}
+
+/// Allocation, byte, and whether it is written, of everything that a command touches.
+fn bytes(accesses: &[Access]) -> Vec<(u32, u64, bool)> {
+    let of = |access: &Access| {
+        let (len, stride) = access.rows.map_or((u64::MAX, u64::MAX), |rows| (rows.len(), rows.stride()));
+        let (resource, start, write) = (access.resource.0, access.range.start, access.mode == Mode::Write);
+        let touched = access.range.clone().filter(move |at| (at - start) % stride < len);
+        touched.map(move |at| (resource, at, write)).collect::<Vec<_>>()
+    };
+    accesses.iter().flat_map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 4000 }))]
+
+    #[test]
+    fn rows_and_ranges_conflict_where_bytes_meet_and_nowhere_else(
+        commands in vec(vec(prop_oneof![strided(), access()], 1..4), 1..24),
+    ) {
+        let mut tracker = Tracker::default();
+        let mut group: Vec<Vec<(u32, u64, bool)>> = Vec::new();
+        let mut first = 0u32;
+        for (accesses, node) in commands.iter().zip(0u32..) {
+            let touched = bytes(accesses);
+            let meet = |a: &(u32, u64, bool), b: &(u32, u64, bool)| (a.0, a.1) == (b.0, b.1) && (a.2 || b.2);
+            let expected = group.iter().flatten().any(|a| touched.iter().any(|b| meet(a, b)));
+            let conflict = tracker.conflict(accesses);
+            prop_assert_eq!(conflict.is_some(), expected, "command {} of {:?}", node, commands);
+            if let Some(conflict) = conflict {
+                let earlier = &group[(conflict.earlier.0 - first) as usize];
+                let wrote = conflict.kind != kovar::hazard::HazardKind::War;
+                prop_assert!(!conflict.range.is_empty());
+                for at in conflict.range.clone() {
+                    prop_assert!(earlier.contains(&(conflict.resource.0, at, wrote)), "{conflict}");
+                    prop_assert!(touched.iter().any(|b| (b.0, b.1) == (conflict.resource.0, at)), "{conflict}");
+                }
+                tracker.close_group();
+                group.clear();
+                first = node;
+            }
+            tracker.record(NodeId(node), accesses);
+            group.push(touched);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_rows_is_known_exactly_and_very_many_sets_as_their_hull() {
+    let column = |first: u64| {
+        let (range, rows) = Rows::new(first, 1, 1000, 100_000).unwrap();
+        [Access { rows, ..Access::new(ResourceId(0), range, Mode::Write) }]
+    };
+    let mut tracker = Tracker::default();
+    for first in 0..300 {
+        assert_eq!(tracker.conflict(&column(first)), None, "column {first}");
+        if first < 256 {
+            tracker.record(NodeId(first as u32), &column(first));
+        }
+    }
+    assert_eq!(tracker.conflict(&column(255)).map(|conflict| conflict.earlier), Some(NodeId(255)));
+    tracker.record(NodeId(256), &column(256));
+    assert!(tracker.conflict(&column(299)).is_some());
+    tracker.close_group();
+    assert_eq!(tracker.conflict(&column(255)), None);
 }

@@ -7,17 +7,16 @@ use crate::hazard::{Access, Mode};
 use crate::poison::Use;
 use crate::{Buffer, Kernel};
 
-/// Puts what the caller says of a slot in the place of its whole. The first range stays in the order of the slots.
+/// Puts what the caller says of a slot in the place of its whole. The first of a slot stays in the order of the slots.
 pub(super) fn narrow(slots: &[Option<&Buffer>], touches: &[Touch], accesses: &mut Accesses) {
     for (slot, buffer) in slots.iter().enumerate() {
         let Some(buffer) = buffer.filter(|_| !touches.is_empty()) else { continue };
-        let size = buffer.dtype().size() as u64;
         let of_slot = touches.iter().filter(|touch| touch.slot == slot);
-        for (number, range) in of_slot.flat_map(Touch::ranges).enumerate() {
-            let range = buffer.offset + range.start as u64 * size..buffer.offset + range.end as u64 * size;
+        for (number, (range, rows)) in of_slot.filter_map(|touch| touch.bytes(buffer)).enumerate() {
+            let access = Access { range, rows, ..accesses[slot].clone() };
             match number {
-                0 => accesses[slot].range = range,
-                _ => accesses.push(Access { range, ..accesses[slot].clone() }),
+                0 => accesses[slot] = access,
+                _ => accesses.push(access),
             }
         }
     }

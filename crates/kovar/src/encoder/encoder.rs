@@ -165,7 +165,7 @@ impl CommandEncoder {
         if let GridSize::Indirect(buffer) = dispatch.grid {
             let range = buffer.offset..buffer.offset + INDIRECT;
             let resource = self.resource(buffer);
-            accesses.push(Access { resource, range, mode: Mode::Read });
+            accesses.push(Access::new(resource, range, Mode::Read));
         }
         let Dispatch { kernel, constants, group_memory, label, kind, cost, opaque, .. } = dispatch;
         let (bindings, accesses) = (&mut bindings, &mut accesses);
@@ -371,7 +371,7 @@ impl CommandEncoder {
         for ((slot, buffer), bound) in kernel.0.reflection.slots.iter().zip(slots.iter().flatten()).zip(bindings) {
             let range = bound.offset..bound.offset + bound.len;
             let resource = self.resource(buffer);
-            accesses.push(Access { resource, range, mode: slot.access });
+            accesses.push(Access::new(resource, range, slot.access));
         }
     }
 
@@ -394,7 +394,7 @@ impl CommandEncoder {
         }
         let range = offset..offset + len;
         let resource = self.resource(buffer);
-        Ok(Access { resource, range, mode })
+        Ok(Access::new(resource, range, mode))
     }
 }
 

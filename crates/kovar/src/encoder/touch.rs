@@ -1,13 +1,10 @@
 use std::ops::Range;
 
-/// Rows that the tracker is told one by one; of more it is told the bytes from the first to the last.
-const ROWS: usize = 64;
+use crate::Buffer;
+use crate::hazard::Rows;
 
 /// Elements of a slot that a dispatch touches, where that is less than all of them: counted from the first of the buffer
-/// in the slot.
-///
-/// Of at most 64 rows the hazard tracker knows each; more count as everything from the first to the last, which may cost a
-/// barrier and never loses one.
+/// in the slot. The hazard tracker knows rows exactly, whatever their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touch {
     pub(super) slot: usize,
@@ -41,10 +38,9 @@ impl Touch {
         (self.len > 0).then_some(self.start..end)
     }
 
-    /// The ranges of elements that the tracker is told.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        let each = if self.count <= ROWS { self.count } else { 0 };
-        let rows = (0..each).map(|row| self.start + row * self.stride..self.start + row * self.stride + self.len);
-        rows.chain(self.hull().filter(|_| each == 0))
+    /// Its bytes of a buffer in which it lies.
+    pub(crate) fn bytes(&self, buffer: &Buffer) -> Option<(Range<u64>, Option<Rows>)> {
+        let bytes = |elements: usize| (elements * buffer.dtype().size()) as u64;
+        Rows::new(buffer.offset + bytes(self.start), bytes(self.len), bytes(self.stride), self.count as u64)
     }
 }

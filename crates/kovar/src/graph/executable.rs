@@ -246,7 +246,7 @@ impl Executable {
     fn moved(&self, access: &Access) -> Access {
         let Place { used, base } = self.places[access.resource.0 as usize];
         let range = base + access.range.start..base + access.range.end;
-        Access { resource: ResourceId(used), range, mode: access.mode }
+        Access { resource: ResourceId(used), range, ..access.clone() }
     }
 
     fn binding(&self, part: &Part) -> Binding {

@@ -186,7 +186,8 @@ impl Graph {
         };
         found.iter().flat_map(|at| writes(&self.nodes[*at])).all(|lost| {
             let is_kept = kept.iter().any(|k| {
-                k.resource == lost.resource && k.range.start <= lost.range.start && lost.range.end <= k.range.end
+                let all = k.range.start <= lost.range.start && lost.range.end <= k.range.end;
+                k.resource == lost.resource && k.rows.is_none() && all
             });
             let is_scratch = self.used[lost.resource.0 as usize].allocation.transient;
             let read_elsewhere = || {
@@ -227,10 +228,8 @@ impl Graph {
         if constants.len() != wanted || !inline {
             return Err(refuse(Misuse::Constants { given: constants.len(), wanted }));
         }
-        let access = |(slot, place): (&crate::Slot, &Place)| Access {
-            resource: place.resource,
-            range: place.offset..place.offset + place.len,
-            mode: slot.access,
+        let access = |(slot, place): (&crate::Slot, &Place)| {
+            Access::new(place.resource, place.offset..place.offset + place.len, slot.access)
         };
         let accesses: Accesses = reflection.slots.iter().zip(&slots).map(access).collect();
         let parts = slots.iter().map(|p| Part { resource: p.resource, offset: p.offset, len: p.len }).collect();

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::rows::{Rows, Span};
 use serde::{Deserialize, Serialize};
 
 /// An allocation, numbered densely from 0 by whoever owns the tracker.
@@ -25,10 +26,23 @@ pub enum Mode {
 pub struct Access {
     /// The allocation.
     pub resource: ResourceId,
-    /// The bytes.
+    /// The bytes, from the first to the last.
     pub range: Range<u64>,
+    /// The rows among them, if not all are touched.
+    pub rows: Option<Rows>,
     /// What happens to them.
     pub mode: Mode,
+}
+
+impl Access {
+    /// All bytes of a range.
+    pub const fn new(resource: ResourceId, range: Range<u64>, mode: Mode) -> Access {
+        Access { resource, range, rows: None, mode }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        Span { hull: self.range.clone(), rows: self.rows }
+    }
 }
 
 /// The three ways in which two accesses conflict.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::NodeId;
+use super::rows::Span;
 
 /// Segments that an array takes in its middle; with more, a tree is cheaper.
 const FEW: usize = 64;
@@ -53,6 +54,24 @@ impl Ranges {
         };
         let hit = last.filter(|s| range.start < s.end)?;
         Some((hit.node, hit.start.max(range.start)..hit.end.min(range.end)))
+    }
+
+    /// As [`overlap`](Ranges::overlap), of bytes that lie in rows. Looks at each segment between the first row and the last.
+    pub(crate) fn meets(&self, span: &Span) -> Option<(NodeId, Range<u64>)> {
+        let meet = |s: &Segment| {
+            let hit = span.meets(&Span { hull: s.start..s.end, rows: None })?;
+            Some((s.node, hit))
+        };
+        match self {
+            Ranges::Sorted(list) => {
+                let end = list.partition_point(|s| s.start < span.hull.end);
+                list[..end].iter().rev().take_while(|s| span.hull.start < s.end).find_map(meet)
+            }
+            Ranges::Tree(tree) => {
+                let before = tree.range(..span.hull.end).rev().map(|(_, s)| s);
+                before.take_while(|s| span.hull.start < s.end).find_map(meet)
+            }
+        }
     }
 
     /// Adds bytes. Where they overlap older ones, the newer command takes their place, so that each byte names the

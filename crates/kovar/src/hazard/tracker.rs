@@ -1,5 +1,8 @@
+use std::ops::Range;
+
 use super::access::{Access, Conflict, HazardKind, Mode, NodeId, ResourceId};
 use super::ranges::Ranges;
+use super::rows::Span;
 
 /// What the open group has touched of one allocation.
 #[derive(Debug, Default)]
@@ -7,10 +10,38 @@ struct Touched {
     group: u32,
     reads: Ranges,
     writes: Ranges,
+    /// What lies in rows.
+    rows: Vec<(Span, Mode, NodeId)>,
+}
+
+/// Sets of rows in one allocation and group that are known exactly. Further ones count as all from their first byte to their
+/// last, so that a check takes no longer; that may cost a barrier and never loses one.
+const SETS: usize = 256;
+
+impl Touched {
+    /// A command that conflicts with an access: through bytes that it wrote, or that it read if the access writes.
+    fn conflict(&self, access: &Access) -> Option<(HazardKind, NodeId, Range<u64>)> {
+        let writes = access.mode == Mode::Write;
+        let after_write = if writes { HazardKind::Waw } else { HazardKind::Raw };
+        if self.rows.is_empty() && access.rows.is_none() {
+            let written = self.writes.overlap(&access.range).map(|(node, hit)| (after_write, node, hit));
+            let read = || self.reads.overlap(&access.range).map(|(node, hit)| (HazardKind::War, node, hit));
+            return written.or_else(|| if writes { read() } else { None });
+        }
+        let span = access.span();
+        let in_rows = |mode: Mode| {
+            let of_mode = self.rows.iter().rev().filter(move |(_, other, _)| *other == mode);
+            of_mode.filter_map(|(other, _, node)| Some((*node, span.meets(other)?))).next()
+        };
+        let written = self.writes.meets(&span).or_else(|| in_rows(Mode::Write));
+        let read = || self.reads.meets(&span).or_else(|| in_rows(Mode::Read)).filter(|_| writes);
+        written.map(|(node, hit)| (after_write, node, hit)).or_else(|| read().map(|(n, hit)| (HazardKind::War, n, hit)))
+    }
 }
 
 /// The one hazard tracker: it knows which bytes the open group reads and writes, and says whether a further command may
-/// join. Two accesses conflict when their half-open byte ranges in one allocation meet and one of them writes.
+/// join. Two accesses conflict when their half-open byte ranges in one allocation meet, or rows in those ranges do, and one of
+/// them writes.
 ///
 /// Closing a group costs one addition, whatever its size; a check costs a lookup an access.
 ///
@@ -18,8 +49,8 @@ struct Touched {
 /// use kovar::hazard::{Access, Mode, NodeId, ResourceId, Tracker};
 ///
 /// let mut tracker = Tracker::default();
-/// let write = Access { resource: ResourceId(0), range: 0..16, mode: Mode::Write };
-/// let read = Access { resource: ResourceId(0), range: 8..24, mode: Mode::Read };
+/// let write = Access::new(ResourceId(0), 0..16, Mode::Write);
+/// let read = Access::new(ResourceId(0), 8..24, Mode::Read);
 /// tracker.record(NodeId(0), &[write]);
 /// let conflict = tracker.conflict(std::slice::from_ref(&read)).unwrap();
 /// assert_eq!(conflict.range, 8..16);
@@ -41,21 +72,15 @@ impl Tracker {
 
     fn conflict_of(&self, access: &Access) -> Option<Conflict> {
         let touched = self.table.get(access.resource.0 as usize).filter(|t| t.group == self.group)?;
-        let found = |kind, (earlier, range)| Conflict { kind, earlier, resource: access.resource, range };
-        match access.mode {
-            Mode::Read => touched.writes.overlap(&access.range).map(|hit| found(HazardKind::Raw, hit)),
-            Mode::Write => touched
-                .writes
-                .overlap(&access.range)
-                .map(|hit| found(HazardKind::Waw, hit))
-                .or_else(|| touched.reads.overlap(&access.range).map(|hit| found(HazardKind::War, hit))),
-        }
+        let (kind, earlier, range) = touched.conflict(access)?;
+        Some(Conflict { kind, earlier, resource: access.resource, range })
     }
 
     /// Adds a command to the open group.
     pub fn record(&mut self, node: NodeId, accesses: &[Access]) {
         self.open += 1;
-        for Access { resource, range, mode } in accesses {
+        for access in accesses {
+            let Access { resource, range, rows, mode } = access;
             let at = resource.0 as usize;
             if at >= self.table.len() {
                 self.table.resize_with(at + 1, Touched::default);
@@ -65,6 +90,11 @@ impl Tracker {
                 touched.group = self.group;
                 touched.reads.clear();
                 touched.writes.clear();
+                touched.rows.clear();
+            }
+            if rows.is_some() && touched.rows.len() < SETS {
+                touched.rows.push((access.span(), *mode, node));
+                continue;
             }
             match mode {
                 Mode::Read => touched.reads.insert(range.clone(), node),

@@ -40,7 +40,10 @@ impl Dependencies {
         name: &impl Fn(ResourceId) -> String,
     ) -> Vec<Reason> {
         let mut found: Vec<(ResourceId, Reason)> = Vec::new();
-        for Access { resource, range, mode } in accesses {
+        let rows =
+            |access: &Access| access.span().each().map(|row| (access.resource, row, access.mode)).collect::<Vec<_>>();
+        let parts: Vec<_> = accesses.iter().filter(|access| !access.range.is_empty()).flat_map(rows).collect();
+        for (resource, range, mode) in &parts {
             let Some((writes, reads)) = self.resources.get(resource.0 as usize) else { continue };
             let kind = if *mode == Mode::Write { HazardKind::Waw } else { HazardKind::Raw };
             let of_writes = meet(writes, range).map(|hit| (kind, hit));
@@ -56,7 +59,7 @@ impl Dependencies {
                 }
             }
         }
-        for Access { resource, range, mode } in accesses.iter().filter(|access| !access.range.is_empty()) {
+        for (resource, range, mode) in &parts {
             let at = resource.0 as usize;
             if at >= self.resources.len() {
                 self.resources.resize_with(at + 1, Default::default);
