@@ -29,7 +29,7 @@ pub use config::{Architecture, Config};
 pub use error::{LmError, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Timing, Token, generate};
 pub use kovar_ops::Precision;
-pub use load::LoadProgress;
+pub use load::{LoadProgress, LoadedTensor};
 pub use model::Model;
 pub use perplexity::{Perplexity, perplexity};
 pub use rope::{Llama3, RopeScaling, inverse_frequencies};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kovar::{Buffer, DType, Device};
+use kovar::{Buffer, DType, Device, FileBuffers, Placement};
 use kovar_ops::{AffineMatrix, DenseMatrix, Matrix};
-use kovar_weights::{LinearWeights, ModelDir, Tensor, TensorType};
+use kovar_weights::{LinearWeights, MappedFile, ModelDir, Tensor, TensorType};
 
 use crate::{LmError, Result};
 
@@ -26,13 +26,16 @@ impl LoadProgress {
     }
 }
 
-/// The bytes of a tensor, for as long as a buffer uses them.
-struct Bytes(Tensor);
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.bytes()
-    }
+/// A tensor of a model on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadedTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Whether the device uses it where it lies in the mapped file.
+    pub placement: Placement,
 }
 
 /// Where the weights of a model come from.
@@ -50,13 +53,15 @@ pub(crate) struct Loader<'a> {
     pub(crate) device: &'a Device,
     pub(crate) dir: &'a ModelDir,
     pub(crate) counts: LoadProgress,
+    pub(crate) tensors: Vec<LoadedTensor>,
+    files: Vec<(Arc<MappedFile>, FileBuffers<MappedFile>)>,
     progress: &'a mut dyn FnMut(LoadProgress),
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(device: &'a Device, dir: &'a ModelDir, progress: &'a mut dyn FnMut(LoadProgress)) -> Loader<'a> {
         let counts = LoadProgress { total: dir.total_bytes(), ..LoadProgress::default() };
-        Loader { device, dir, counts, progress }
+        Loader { device, dir, counts, tensors: Vec::new(), files: Vec::new(), progress }
     }
 
     fn matrix(&mut self, path: &str, weights: &LinearWeights) -> Result<Matrix> {
@@ -82,18 +87,30 @@ impl<'a> Loader<'a> {
             // Whoever found the tensor has checked that it is one of these.
             _ => DType::U32,
         };
-        let owner = Arc::new(Bytes(tensor.clone()));
-        let Loader { counts, progress, .. } = self;
+        let at = self.file(tensor.file());
+        let Loader { counts, progress, files, .. } = self;
         let part = |bytes| {
             counts.copied += bytes;
             progress(*counts);
         };
-        let (buffer, imported) = self.device.import_with(owner, dtype, tensor.shape(), tensor.name(), part)?;
-        if imported {
-            self.counts.imported += tensor.byte_len() as u64;
+        let (name, bytes) = (tensor.name(), tensor.byte_len() as u64);
+        let (buffer, placement) = files[at].1.buffer(tensor.range(), dtype, tensor.shape(), name, part)?;
+        if placement == Placement::InPlace {
+            self.counts.imported += bytes;
             (self.progress)(self.counts);
         }
+        self.tensors.push(LoadedTensor { name: name.into(), bytes, placement });
         Ok(buffer)
+    }
+
+    /// Where in the list a file is, which the device imports once.
+    fn file(&mut self, file: &Arc<MappedFile>) -> usize {
+        let known = self.files.iter().position(|(known, _)| Arc::ptr_eq(known, file));
+        known.unwrap_or_else(|| {
+            let name = file.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            self.files.push((file.clone(), self.device.file(file.clone(), &name)));
+            self.files.len() - 1
+        })
     }
 }
 

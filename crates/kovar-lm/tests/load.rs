@@ -7,7 +7,7 @@ mod folders;
 
 use common::{Golden, assert_valid, greedy, shipped};
 use folders::{Folder, Tensors};
-use kovar::{Device, DeviceOptions, Error};
+use kovar::{Device, DeviceOptions, Error, Placement};
 use kovar_hal::faulty::{Call, Faulty};
 use kovar_lm::{LmError, LoadProgress, Model, Precision, Session, SessionOptions};
 use serde_json::json;
@@ -109,4 +109,38 @@ fn a_model_that_does_not_fit_is_refused_before_anything_is_allocated() {
     let model = std::sync::Arc::new(Model::load(&device, shipped()).unwrap());
     let _session = Session::new(model, &options).unwrap();
     assert!(device.memory_used() >= need.total(), "{} of {need:?}", device.memory_used());
+}
+
+/// The same folder with a header that ends at a multiple of 256 bytes: spaces after it mean nothing.
+fn aligned(folder: &Folder) -> Folder {
+    let file = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let padding = " ".repeat((8 + header.len()).next_multiple_of(256) - 8 - header.len());
+    let header = std::str::from_utf8(header).unwrap().to_owned() + &padding;
+    let config = std::fs::read(folder.join("config.json")).unwrap();
+    Folder::new().write("config.json", config).write("model.safetensors", folders::file(&header, data))
+}
+
+#[test]
+fn where_each_tensor_ended_up_is_told_and_the_sum_of_it() {
+    let odd = large_embedding();
+    let folders = [(aligned(&odd), true), (odd, false)];
+    each("where_each_tensor_ended_up_is_told_and_the_sum_of_it", |device, discrete| {
+        for (folder, is_aligned) in &folders {
+            let model = Model::load(device, folder.path()).unwrap();
+            let sum = |placement| {
+                let tensors = model.tensors().iter().filter(|tensor| tensor.placement == placement);
+                tensors.map(|tensor| tensor.bytes).sum::<u64>()
+            };
+            let loaded = model.loaded();
+            assert_eq!((sum(Placement::InPlace), sum(Placement::Copied)), (loaded.imported, loaded.copied));
+            assert_eq!((model.tensors().len(), loaded.done()), (11, loaded.total));
+            if device.info().features.host_import && !discrete && *is_aligned {
+                assert_eq!(loaded.copied, 0, "{device:?}");
+            } else if discrete || device.info().limits.storage_alignment > 4 {
+                assert_eq!(loaded.imported, 0, "{device:?}");
+            }
+        }
+    });
 }

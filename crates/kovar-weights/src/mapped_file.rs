@@ -49,6 +49,13 @@ impl MappedFile {
     }
 }
 
+/// For those who use the pages in place.
+impl AsRef<Mmap> for MappedFile {
+    fn as_ref(&self) -> &Mmap {
+        &self.map
+    }
+}
+
 impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
         self.as_bytes()

@@ -105,12 +105,14 @@ pub struct Buffer {
     pub(crate) offset: u64,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
+    /// Name of a part of an allocation that others share: a tensor in a file.
+    pub(crate) name: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Buffer")
-            .field("label", &self.allocation.label)
+            .field("label", &self.label())
             .field("dtype", &self.dtype)
             .field("shape", &self.shape)
             .field("offset", &self.offset)
@@ -168,7 +170,7 @@ impl Buffer {
 
     /// The name it was created under.
     pub fn label(&self) -> &str {
-        &self.allocation.label
+        self.name.as_deref().unwrap_or(&self.allocation.label)
     }
 
     /// Whether two buffers share an allocation.
@@ -190,6 +192,7 @@ impl Buffer {
             offset: self.offset + (range.start * self.dtype.size()) as u64,
             dtype: self.dtype,
             shape: smallvec::smallvec![range.end - range.start],
+            name: self.name.clone(),
         })
     }
 

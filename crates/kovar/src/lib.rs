@@ -15,6 +15,7 @@ mod dtype;
 mod encoder;
 mod error;
 mod event;
+mod file;
 mod flight;
 mod graph;
 pub mod hazard;
@@ -44,6 +45,7 @@ pub use encoder::{
 };
 pub use error::{Error, Result};
 pub use event::Event;
+pub use file::{FileBuffers, Placement};
 pub use graph::{
     Executable, ExecutableOptions, Flow, Graph, Match, Matched, MemoryPlan, Place, Replacement, Rule, Schedule,
 };

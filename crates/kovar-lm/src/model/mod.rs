@@ -10,7 +10,7 @@ use kovar::{Buffer, Device};
 use kovar_ops::Matrix;
 use kovar_weights::ModelDir;
 
-use crate::load::{LoadProgress, Loader, Weights};
+use crate::load::{LoadProgress, LoadedTensor, Loader, Weights};
 use crate::rope::inverse_frequencies;
 use crate::synthetic::Synthesizer;
 use crate::{Config, Result, SessionOptions, SyntheticWeights, Tokenizer, need};
@@ -30,6 +30,7 @@ pub struct Model {
     head: Option<Matrix>,
     frequencies: Buffer,
     loaded: LoadProgress,
+    tensors: Vec<LoadedTensor>,
     tokenizer: OnceLock<Tokenizer>,
 }
 
@@ -52,7 +53,7 @@ impl Model {
         let mut loader = Loader::new(device, &dir, &mut progress);
         let tied = config.tied.unwrap_or(!dir.contains("lm_head.weight"));
         let mut model = Model::of(device, dir.path(), config, tied, &mut loader)?;
-        model.loaded = loader.counts;
+        (model.loaded, model.tensors) = (loader.counts, loader.tensors);
         Ok(model)
     }
 
@@ -94,6 +95,7 @@ impl Model {
             head,
             frequencies: device.upload(&frequencies, &[frequencies.len()])?,
             loaded: LoadProgress::default(),
+            tensors: Vec::new(),
             config,
             tokenizer: OnceLock::new(),
         })
@@ -122,6 +124,11 @@ impl Model {
     /// What loading did: bytes imported and copied.
     pub fn loaded(&self) -> LoadProgress {
         self.loaded
+    }
+
+    /// Each tensor that was loaded, in order: whether it is used in place or was copied. None of made-up weights.
+    pub fn tensors(&self) -> &[LoadedTensor] {
+        &self.tensors
     }
 
     /// Its tokenizer, read when first asked for: who gives token ids needs none.

@@ -135,20 +135,40 @@ impl Device {
         let limits = &self.info().limits;
         let align = limits.import_alignment.max(dtype.size() as u64);
         let fits = (bytes.as_ptr() as u64).is_multiple_of(align) && wanted.is_multiple_of(limits.import_alignment);
-        if self.info().features.host_import && fits {
-            let memory = NonNull::from(bytes).cast::<u8>();
-            // SAFETY: aligned as the device wants; the bytes live as long as `owner`, which the allocation keeps, behind
-            // an `Arc` that hands out shared references only; the device does not write them, see `read_only`.
-            if let Some(raw) = unsafe { self.0.core.hal.import_buffer(memory, wanted, label) }? {
-                let owner: Owner = owner;
-                self.0.core.residency.add(raw, &self.0.core.counters);
-                let memory = Memory { raw, kind: MemoryKind::Shared, home: Home::Device, owner: Some(owner) };
-                return Ok((self.wrap(memory, dtype, shape, label), true));
+        if self.imports() && fits {
+            let first = NonNull::from(bytes).cast::<u8>();
+            // SAFETY: aligned as the device wants; the bytes live as long as `owner`, which the allocation keeps, behind an
+            // `Arc` that hands out shared references only.
+            if let Some(buffer) = unsafe { self.import_pages(first, wanted, owner.clone(), label) }? {
+                return Ok((buffer.reinterpret(dtype, shape)?, true));
             }
         }
         let buffer = self.buffer_in(MemoryKind::Device, dtype, shape, label)?;
         buffer.write_bytes_with(bytes, &mut progress)?;
         Ok((buffer, false))
+    }
+
+    /// Whether host memory is worth importing: a discrete device would read it over a bus each time.
+    pub(crate) fn imports(&self) -> bool {
+        self.info().features.host_import && self.info().memory.unified
+    }
+
+    /// Bytes of host memory as a buffer, which the device never writes; `None` if the driver does not take them.
+    ///
+    /// # Safety
+    /// Address and length are aligned as the device wants, and the bytes live, and stay where they are, as long as the owner.
+    pub(crate) unsafe fn import_pages(
+        &self,
+        first: NonNull<u8>,
+        len: u64,
+        owner: Owner,
+        label: &str,
+    ) -> Result<Option<Buffer>> {
+        // SAFETY: passed on from the caller; the allocation keeps the owner, and is read-only.
+        let Some(raw) = unsafe { self.0.core.hal.import_buffer(first, len, label) }? else { return Ok(None) };
+        self.0.core.residency.add(raw, &self.0.core.counters);
+        let memory = Memory { raw, kind: MemoryKind::Shared, home: Home::Device, owner: Some(owner) };
+        Ok(Some(self.wrap(memory, DType::U8, &[len as usize], label)))
     }
 
     fn check_size(&self, label: &str, dtype: DType, shape: &[usize], bytes: u64) -> Result<()> {
@@ -183,7 +203,7 @@ impl Device {
             hint: AtomicU64::new(u64::MAX),
             kept: AtomicUsize::new(0),
         };
-        Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape) }
+        Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape), name: None }
     }
 }
 

@@ -1,0 +1,121 @@
+//! Buffers of a mapped file: imported once as a whole where the device can, else copied; which of the two is told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use common::{AXPY, AxpyParams};
+use kovar::{Buffer, DType, Device, DeviceOptions, Dispatch, Error, HalError, Placement};
+use kovar_hal::faulty::{At, Call, Failure, Fault, Faulty, Live};
+use kovar_testing::subjects;
+use memmap2::Mmap;
+
+/// Bytes of the file: no whole page.
+const LEN: usize = 3 * 65_536 + 1000;
+
+/// A mapped file of floats: the number of each, or of the word in which it begins.
+fn mapped() -> Arc<Box<Mmap>> {
+    let mut file = tempfile::tempfile().unwrap();
+    let words: Vec<u8> = (0..LEN as u32 / 4).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    file.write_all(&words).unwrap();
+    // SAFETY: nobody else knows of the file.
+    Arc::new(Box::new(unsafe { Mmap::map(&file) }.unwrap()))
+}
+
+/// The sum of a buffer with zeros, as the device computes it.
+fn through_the_device(device: &Device, x: &Buffer) -> Vec<f32> {
+    let n = x.len();
+    let (kernel, y) = (device.kernel(&AXPY, &[]).unwrap(), device.buffer(DType::F32, &[n]).unwrap());
+    let mut encoder = device.encoder().unwrap();
+    let params = AxpyParams { n: n as u32, a: 1.0 };
+    encoder
+        .dispatch(Dispatch::new(&kernel).bind(0, x).bind(1, &y).constants(&params).threads([n as u32, 1, 1]))
+        .unwrap();
+    encoder.commit().unwrap().wait().unwrap();
+    y.read::<f32>().unwrap()
+}
+
+#[test]
+fn parts_are_in_place_where_kernels_can_bind_them_and_copies_elsewhere() {
+    for subject in subjects("parts_are_in_place_where_kernels_can_bind_them_and_copies_elsewhere") {
+        for discrete in [false, true] {
+            let device = Some(subject.name.parse().unwrap());
+            let options =
+                DeviceOptions { device, validation: subject.validation, discrete, ..DeviceOptions::default() };
+            let device = Device::open(&options).unwrap();
+            let limits = device.info().limits;
+            let mut file = device.file(mapped(), "weights");
+            let imports = device.info().features.host_import && !discrete;
+            // A part at the end, too, which lies in the last, incomplete page.
+            for (start, words) in [(0, 64), (256, 1000), (260, 7), (4096, 40_000), (131_072, 100), (LEN - 40, 10)] {
+                let mut told = 0;
+                let bytes = start..start + 4 * words;
+                let (buffer, placement) =
+                    file.buffer(bytes, DType::F32, &[words], "part", |more| told += more).unwrap();
+                let in_place = imports && (start as u64).is_multiple_of(limits.storage_alignment);
+                let expected = if in_place { Placement::InPlace } else { Placement::Copied };
+                assert_eq!((placement, buffer.label()), (expected, "part"), "{}, byte {start}", subject.name);
+                assert_eq!(told, if in_place { 0 } else { 4 * words as u64 });
+                let values: Vec<f32> = (start / 4..start / 4 + words).map(|i| i as f32).collect();
+                assert_eq!(buffer.read::<f32>().unwrap(), values);
+                assert_eq!(through_the_device(&device, &buffer), values);
+                if in_place {
+                    assert!(matches!(buffer.write(&values), Err(Error::ReadOnly { label }) if label == "part"));
+                }
+            }
+            let messages = device.validation_messages();
+            assert!(messages.is_empty(), "{}: {}", subject.name, messages.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn a_file_is_imported_once_when_it_is_first_needed_and_released_with_its_last_buffer() {
+    let (adapter, faults) = Faulty::new(kovar_hal::cpu::adapter());
+    let device = Device::from_adapter(&adapter, &DeviceOptions::default()).unwrap();
+    let map = mapped();
+    let imports = || faults.calls().iter().filter(|call| **call == Call::ImportBuffer).count();
+    let mut file = device.file(map.clone(), "weights");
+    // Odd bytes are copied: nothing needs to be imported for them.
+    let (_, placement) = file.buffer(1..9, DType::F32, &[2], "odd", |_| ()).unwrap();
+    assert_eq!((placement, imports()), (Placement::Copied, 0));
+    let mut part = |at: usize| file.buffer(at * 64..at * 64 + 64, DType::F32, &[16], "part", |_| ()).unwrap().0;
+    let parts: Vec<Buffer> = (0..100).map(&mut part).collect();
+    assert_eq!(imports(), 1);
+    assert!(parts[0].same_allocation(&parts[99]) && parts[3].view(1..2).unwrap().label() == "part");
+    drop(file);
+    assert_eq!(through_the_device(&device, &parts[50])[0], 800.0);
+    drop(parts);
+    assert_eq!(Arc::strong_count(&map), 2, "it leaves the residency set with the next commit");
+    device.encoder().unwrap().commit().unwrap().wait().unwrap();
+    assert_eq!(Arc::strong_count(&map), 1);
+    drop(device);
+    assert_eq!((faults.live(), faults.misuse()), (Live::default(), vec![]));
+}
+
+#[test]
+fn what_is_not_in_the_file_or_does_not_fit_is_refused() {
+    let device = common::cpu();
+    let mut file = device.file(mapped(), "weights");
+    let mut part = |bytes, shape: &[usize]| file.buffer(bytes, DType::F32, shape, "part", |_| ());
+    assert!(matches!(part(LEN - 4..LEN + 4, &[2]), Err(Error::Range { len: LEN, .. })));
+    #[allow(clippy::reversed_empty_ranges, reason = "that is what is refused")]
+    let backwards = part(8..4, &[1]);
+    assert!(matches!(backwards, Err(Error::Range { .. })));
+    assert!(matches!(part(0..8, &[3]), Err(Error::Length { given: 8, actual: 12, .. })));
+    assert!(matches!(part(0..0, &[0]), Err(Error::Shape { .. })));
+    assert!(part(0..8, &[2]).is_ok());
+}
+
+#[test]
+fn an_import_that_fails_is_a_typed_error() {
+    let (adapter, faults) = Faulty::new(kovar_hal::cpu::adapter());
+    let device = Device::from_adapter(&adapter, &DeviceOptions::default()).unwrap();
+    faults.inject(Fault { at: At::Nth(Call::ImportBuffer, 0), failure: Failure::OutOfMemory });
+    let mut file = device.file(mapped(), "weights");
+    let mut part = || file.buffer(0..8, DType::F32, &[2], "part", |_| ());
+    assert!(matches!(part(), Err(Error::Device(HalError::OutOfMemory { .. }))));
+    assert_eq!(part().unwrap().1, Placement::InPlace);
+}
