@@ -116,7 +116,9 @@ impl Gate {
     }
 
     fn pass(&self, passage: &Passage) -> Result<()> {
-        let signals = [&passage.signals[..], &[(self.fence, passage.number)]].concat();
+        // The fence first: software drivers signal one after the other, and whoever sees the end of a submission by its own
+        // signals may drop what it used.
+        let signals = [&[(self.fence, passage.number)], &passage.signals[..]].concat();
         let desc =
             SubmitDesc { label: &passage.label, commands: &passage.commands, waits: &passage.waits, signals: &signals };
         // SAFETY: passed on from the caller of `submit`, in the same order.
