@@ -15,13 +15,21 @@ use memmap2::Mmap;
 /// Bytes of the file: no whole page.
 const LEN: usize = 3 * 65_536 + 1000;
 
-/// A mapped file of floats: the number of each, or of the word in which it begins.
-fn mapped() -> Arc<Box<Mmap>> {
+struct Mapped(Mmap);
+
+impl AsRef<Mmap> for Mapped {
+    fn as_ref(&self) -> &Mmap {
+        &self.0
+    }
+}
+
+/// A mapped file of floats: the number of each.
+fn mapped() -> Arc<Mapped> {
     let mut file = tempfile::tempfile().unwrap();
     let words: Vec<u8> = (0..LEN as u32 / 4).flat_map(|i| (i as f32).to_le_bytes()).collect();
     file.write_all(&words).unwrap();
     // SAFETY: nobody else knows of the file.
-    Arc::new(Box::new(unsafe { Mmap::map(&file) }.unwrap()))
+    Arc::new(Mapped(unsafe { Mmap::map(&file) }.unwrap()))
 }
 
 /// The sum of a buffer with zeros, as the device computes it.

@@ -182,6 +182,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes there, and is safe code alone")]
 fn any_number_of_rows_is_known_exactly_and_very_many_sets_as_their_hull() {
     let column = |first: u64| {
         let (range, rows) = Rows::new(first, 1, 1000, 100_000).unwrap();

@@ -25,8 +25,11 @@ enum Step {
     Trim,
 }
 
+/// Miri takes its time with each word.
+const MIRI: bool = cfg!(miri);
+
 fn words() -> impl Strategy<Value = usize> {
-    prop_oneof![1usize..80, 80usize..5000, Just(64), Just(1024), Just(1025)]
+    prop_oneof![1usize..80, 80usize..if MIRI { 90 } else { 5000 }, Just(64), Just(if MIRI { 65 } else { 1025 })]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -37,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (vec(words(), 0..6), any::<bool>()).prop_map(|(words, twice)| Step::Arena(words, twice)),
         1 => Just(Step::Trim),
     ];
-    vec(step, 1..40)
+    vec(step, 1..if MIRI { 12 } else { 40 })
 }
 
 fn use_all<'a>(device: &Device, buffers: impl IntoIterator<Item = &'a (Buffer, u32)>) -> Submission {
@@ -126,7 +129,7 @@ fn run(device: &Device, steps: &[Step], runs: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 150 }))]
+    #![proptest_config(ProptestConfig::with_cases(if MIRI { 2 } else { 150 }))]
 
     #[test]
     fn any_order_on_the_cpu(steps in steps()) {
