@@ -9,8 +9,8 @@ use super::sources::Sources;
 const FROM_ROWS: u32 = 16;
 /// Offset that a cooperative store asks of a buffer; see `OpCooperativeMatrixStoreKHR`.
 const ALIGNMENT: u64 = 16;
-/// Workgroups from which on wide tiles keep a large device busy: two for each of about 130 processors.
-const ENOUGH: u32 = 256;
+/// Workgroups from which on tiles keep a large device busy: about one for each of 132 processors of an H100.
+const ENOUGH: u32 = 120;
 
 /// Bytes of workgroup memory of a wide tile.
 const GROUP_MEMORY: u32 = 45_056;
@@ -40,9 +40,10 @@ pub(super) fn choose<'a>(sources: &'a Sources, info: &DeviceInfo, p: Params, off
     };
     let wide = Tiled { source: &sources.affine_mat_coop16_wide, input: DType::F16, rows: 128, columns: 128 };
     let narrow = Tiled { source: &sources.affine_mat_coop16_narrow, columns: 64, ..wide };
+    let small = Tiled { source: &sources.affine_mat_coop16_small, rows: 64, columns: 64, ..wide };
     if offered(16) && info.subgroup.size == 32 && info.limits.group_memory >= GROUP_MEMORY {
-        let [along, down, _] = wide.grid(p.m, p.n);
-        return Some(if along * down >= ENOUGH { wide } else { narrow });
+        let enough = |tiled: &Tiled<'_>| tiled.grid(p.m, p.n).iter().product::<u32>() >= ENOUGH;
+        return [wide, narrow].into_iter().find(enough).or(Some(small));
     }
     offered(8).then_some(Tiled { source: &sources.affine_mat_coop8, input: DType::F32, rows: 64, columns: 64 })
 }

@@ -9,9 +9,8 @@ alias Sum = coop_mat16x16<f32, C>;
 const EDGE: u32 = 16;
 // Lanes of a subgroup.
 const SG: u32 = 32;
-// Subgroups of a workgroup, one below the other and side by side (ALONG stands in front); tiles of a subgroup likewise.
-// These are variables of their own below: NVIDIA's compiler keeps matrices of an array in memory.
-const DOWN: u32 = 4;
+// In front stand the subgroups of a workgroup, DOWN below each other and ALONG side by side. Tiles of a subgroup are variables
+// of their own below: NVIDIA's compiler keeps matrices of an array in memory.
 const TALL: u32 = 2;
 const WIDE: u32 = 4;
 const THREADS: u32 = SG * DOWN * ALONG;

@@ -13,6 +13,7 @@ pub(super) struct Sources {
     pub(super) affine_mat_coop8: KernelSource,
     pub(super) affine_mat_coop16_wide: KernelSource,
     pub(super) affine_mat_coop16_narrow: KernelSource,
+    pub(super) affine_mat_coop16_small: KernelSource,
     pub(super) dense_vec: KernelSource,
     pub(super) dense_mat: KernelSource,
     /// One or few rows that the kernel rounds itself.
@@ -49,6 +50,12 @@ impl Sources {
                 "affine.wgsl",
                 "mat_coop16.wgsl"
             ),
+            affine_mat_coop16_small: source!(
+                "affine_mat_coop16_small",
+                "coop16_small.wgsl",
+                "affine.wgsl",
+                "mat_coop16.wgsl"
+            ),
             dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
             dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
             fast: fast::Sources::new::<LEVEL>(),
@@ -72,6 +79,7 @@ pub(super) fn all() -> Vec<KernelForm> {
         &s.affine_mat_coop8,
         &s.affine_mat_coop16_wide,
         &s.affine_mat_coop16_narrow,
+        &s.affine_mat_coop16_small,
         &s.affine_mat_fast,
     ];
     let mut all = Vec::new();
