@@ -24,7 +24,8 @@ pub struct Submission {
 pub struct Completed {
     /// Label of its encoder.
     pub label: String,
-    /// Start and end on the device's clock, if it has one and times were asked for.
+    /// Start and end on the device's clock, if it has one and times were asked for. Of a recording that was handed over in
+    /// parts, this and what follows are those of the last; a [`Profiler`](crate::profile::Profiler) keeps each part.
     pub time: Option<TimeSpan>,
     /// Start and end of each command, if they were asked for.
     pub times: Vec<Option<TimeSpan>>,
