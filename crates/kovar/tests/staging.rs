@@ -228,7 +228,14 @@ fn a_transfer_that_hangs_ends_with_the_time_limit_and_keeps_what_it_uses() {
     assert!(matches!(buffer.read::<u32>(), Err(Error::Device(HalError::Timeout { .. }))));
     drop(buffers);
     faults.release().unwrap();
-    assert_eq!(buffer.read::<u32>().unwrap(), vec![0; words]);
+    // What was held back may take longer than the limit, too, on a busy machine: then the read is tried again.
+    let read = loop {
+        match buffer.read::<u32>() {
+            Err(Error::Device(HalError::Timeout { .. })) => {}
+            read => break read.unwrap(),
+        }
+    };
+    assert_eq!(read, vec![0; words]);
     drop((buffer, device));
     assert_eq!((faults.live(), faults.misuse()), (Live::default(), vec![]));
 }
