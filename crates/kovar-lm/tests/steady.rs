@@ -11,6 +11,8 @@ use kovar_hal::faulty::{Faults, Faulty, Live};
 use kovar_lm::{Decode, Model, Precision, Sampler, Sampling, Session, SessionOptions};
 
 const STEPS: usize = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+/// The memory of the process is looked at after each of so many parts.
+const PARTS: usize = 4;
 
 /// What the system counts for this process; `None` where there is no `/proc`.
 fn resident() -> Option<usize> {
@@ -91,15 +93,21 @@ fn ten_thousand_tokens_leave_nothing_behind() {
             let mut session = Session::new(Arc::new(Model::load(&device, shipped()).unwrap()), &options).unwrap();
             // Drivers and allocators fill arenas of their own at first; then nothing more is taken.
             decode(&mut session, 700);
-            let (before, memory, staged) = (state(&device, &faults), resident(), device.stats().bytes_staged);
-            decode(&mut session, steps);
+            let (before, staged) = (state(&device, &faults), device.stats().bytes_staged);
+            let mut grown = Vec::new();
+            for _ in 0..PARTS {
+                let before = resident();
+                decode(&mut session, steps / PARTS);
+                if let (Some(before), Some(after)) = (before, resident()) {
+                    grown.push(after.saturating_sub(before));
+                }
+            }
             assert_eq!(state(&device, &faults), before, "{name}, {decode_mode:?}");
             assert_eq!(device.stats().bytes_staged > staged, discrete, "{name}");
-            if let (Some(before), Some(after)) = (memory, resident()) {
-                // 100 bytes a token would be 1 MB. Allocators keep some pages for themselves.
-                let grown = after.saturating_sub(before);
-                assert!(grown < 768 << 10, "{name}, {decode_mode:?}: {before} and then {after} bytes");
-            }
+            // What a token leaves behind shows in every part; what a driver or an allocator still takes for itself does not.
+            // 100 bytes a token would be 250 kB in a part of the CPU's.
+            let least = grown.iter().min().copied().unwrap_or(0);
+            assert!(least < 192 << 10, "{name}, {decode_mode:?}: {grown:?} bytes more in each part");
             drop((session, device));
             assert_eq!((faults.live(), faults.misuse()), (Live::default(), vec![]), "{name}, {decode_mode:?}");
         }
