@@ -61,9 +61,12 @@ pub(crate) struct Place {
 pub(crate) struct Running {
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Keep activations in 32-bit floats in every product; without it, products with quantised weights round them to 8 bits
-    #[arg(long)]
+    /// Keep activations in 32-bit floats in every product: the default, and what gives the same tokens on every device
+    #[arg(long, conflicts_with = "fast")]
     pub(crate) exact: bool,
+    /// Let products with quantised weights round activations to 8 bits, which is faster
+    #[arg(long)]
+    pub(crate) fast: bool,
 }
 
 #[derive(Args)]

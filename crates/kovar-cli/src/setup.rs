@@ -62,7 +62,7 @@ impl Running {
     }
 
     pub(crate) fn precision(&self) -> Precision {
-        if self.exact { Precision::Exact } else { Precision::Fast }
+        if self.fast && !self.exact { Precision::Fast } else { Precision::Exact }
     }
 }
 

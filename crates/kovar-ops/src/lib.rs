@@ -34,9 +34,11 @@ pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Activations are rounded to 8 bits in blocks of 32, on every device alike; a GPU with cooperative matrices then takes
-    /// both factors as f16 for prompts. Perplexity stays within 0.5 % of that of exact arithmetic.
-    #[default]
+    /// both factors as f16 for prompts. Perplexity stays within 0.5 % of that of exact arithmetic. Where sums of another
+    /// order round one activation to the code beside, what follows is rounded anew: devices then differ by about as much
+    /// as they do from exact arithmetic.
     Fast,
-    /// Activations stay f32.
+    /// Activations stay f32: devices differ by the order of sums alone.
+    #[default]
     Exact,
 }
