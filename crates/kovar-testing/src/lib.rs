@@ -2,8 +2,8 @@
 //! must do ([`conformance`]).
 //!
 //! `KOVAR_REQUIRE` is a list, separated by commas, of what must be there: `cpu`, `vulkan`, `metal`, `validation` (the
-//! Khronos validation layer), `coop` (a device with cooperative matrices). A test that misses one of these fails. A test that misses anything else says `skipped: ...`
-//! and returns. Nothing outside of tests reads the variable.
+//! Khronos validation layer), `coop` (a device with cooperative matrices). A test that misses one of these fails. A test that
+//! misses anything else says `skipped: ...` and returns. Tests alone read the variable; `kovar doctor` does not.
 
 // A test fails by panicking, and so does what it is made of.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]

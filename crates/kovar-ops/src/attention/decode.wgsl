@@ -81,11 +81,6 @@ fn attention_decode(
                 );
             }
         }
-        // The values are on their way while scores are summed up.
-        var ahead: array<vec4<f32>, 4>;
-        if (size == LANES) {
-            for (var j = 0u; j < 4u; j++) { ahead[j] = values[at[j] + first]; }
-        }
         for (var step = LANES / 2u; step > 0u; step /= 2u) {
             score += subgroupShuffleXor(score, step);
         }
@@ -95,15 +90,11 @@ fn attention_decode(
         let p = select(vec4(0.0), exp2(score - higher), valid);
         top = higher;
         sum = sum * shrink + (p.x + p.y + p.z + p.w);
-        if (size == LANES) {
-            total[0] = total[0] * shrink + p.x * ahead[0] + p.y * ahead[1] + p.z * ahead[2] + p.w * ahead[3];
-        } else {
-            for (var i = 0u; i < chunks; i++) {
-                let column = i * LANES + first;
-                if (size % LANES == 0u || column < size) {
-                    total[i] = total[i] * shrink + p.x * values[at.x + column] + p.y * values[at.y + column]
-                        + p.z * values[at.z + column] + p.w * values[at.w + column];
-                }
+        for (var i = 0u; i < chunks; i++) {
+            let column = i * LANES + first;
+            if (size % LANES == 0u || column < size) {
+                total[i] = total[i] * shrink + p.x * values[at.x + column] + p.y * values[at.y + column]
+                    + p.z * values[at.z + column] + p.w * values[at.w + column];
             }
         }
     }
