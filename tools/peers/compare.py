@@ -35,7 +35,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("models", type=pathlib.Path)
     parser.add_argument("--kovar", type=pathlib.Path, required=True)
-    parser.add_argument("--llama-prompt", type=int, help="another prompt for llama.cpp's own layout of the weights")
+    parser.add_argument("--amx", type=pathlib.Path, help="Python of an environment whose llama.cpp has AMX kernels")
+    parser.add_argument("--amx-prompt", type=int, default=1, help="its prompt: a longer one dies where AMX is forbidden")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompt", type=int, default=128)
@@ -50,10 +51,12 @@ def main():
     commands = {
         "Kovar": kovar,
     }
-    llama = [sys.executable, here / "llama.py", a.models / "q4_0.gguf"]
-    commands["llama.cpp Q4_0, weights as in the file"] = [*llama, *sizes, "plain"]
-    own_prompt = a.llama_prompt or a.prompt
-    commands[f"llama.cpp Q4_0, its own layout (prompt {own_prompt})"] = [*llama, a.threads, own_prompt, a.decode]
+    llama = [here / "llama.py", a.models / "q4_0.gguf"]
+    commands["llama.cpp Q4_0, weights as in the file"] = [sys.executable, *llama, *sizes, "plain"]
+    commands["llama.cpp Q4_0, its own layout"] = [sys.executable, *llama, *sizes]
+    if a.amx:
+        name = f"llama.cpp Q4_0, its layout for AMX (prompt {a.amx_prompt})"
+        commands[name] = [a.amx, *llama, a.threads, a.amx_prompt, a.decode]
     if a.mlx_decode:
         mlx = [sys.executable, here / "mlx_speed.py", a.models / "mlx-4bit", a.threads, a.mlx_prompt, a.mlx_decode]
         commands[f"MLX (prompt {a.mlx_prompt}, decode {a.mlx_decode})"] = mlx
