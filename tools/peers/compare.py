@@ -48,18 +48,22 @@ def main():
     sizes = [a.threads, a.prompt, a.decode]
     kovar = [a.kovar, a.models / "mlx-4bit", "--threads", a.threads, "--prompt", a.prompt]
     kovar += ["--decode", a.decode, "--rounds", 1]
-    commands = {
-        "Kovar": kovar,
-    }
+    commands = {"Kovar": kovar}
+    other_prompts = set()
     llama = [here / "llama.py", a.models / "q4_0.gguf"]
     commands["llama.cpp Q4_0, weights as in the file"] = [sys.executable, *llama, *sizes, "plain"]
     commands["llama.cpp Q4_0, its own layout"] = [sys.executable, *llama, *sizes]
     if a.amx:
         name = f"llama.cpp Q4_0, its layout for AMX (prompt {a.amx_prompt})"
         commands[name] = [a.amx, *llama, a.threads, a.amx_prompt, a.decode]
+        if a.amx_prompt != a.prompt:
+            other_prompts.add(name)
     if a.mlx_decode:
         mlx = [sys.executable, here / "mlx_speed.py", a.models / "mlx-4bit", a.threads, a.mlx_prompt, a.mlx_decode]
-        commands[f"MLX (prompt {a.mlx_prompt}, decode {a.mlx_decode})"] = mlx
+        name = f"MLX (prompt {a.mlx_prompt}, decode {a.mlx_decode})"
+        commands[name] = mlx
+        if a.mlx_prompt != a.prompt:
+            other_prompts.add(name)
     results = {name: [] for name in commands}
     for number in range(a.rounds):
         for name, command in commands.items():
@@ -72,8 +76,9 @@ def main():
     for name, runs in results.items():
         cells = []
         for kind in ("prompt", "decode"):
-            own = [run[kind] for run in runs]
-            cells.append(cell(own, None if name == "Kovar" else [run[kind] for run in results["Kovar"]]))
+            compared = name != "Kovar" and not (kind == "prompt" and name in other_prompts)
+            reference = [run[kind] for run in results["Kovar"]] if compared else None
+            cells.append(cell([run[kind] for run in runs], reference))
         print(f"| {name} | {cells[0]} | {cells[1]} |")
     print(f"\nLoad when it ended: {os.getloadavg()[0]:.2f}.", file=sys.stderr)
 
