@@ -14,6 +14,7 @@ mod device;
 mod features;
 mod instance;
 mod memory;
+mod order;
 mod pipeline;
 mod queue;
 mod quirks;

@@ -6,7 +6,7 @@ use ash::vk;
 
 use super::capabilities::Capabilities;
 use super::device::Gpu;
-use super::recorder;
+use super::order;
 use super::recording::{self, VulkanCommandBuffer};
 use crate::{HalError, RawEvent, Result, SubmitDesc};
 
@@ -159,7 +159,7 @@ impl Gpu {
                 .map_err(fail("vkResetCommandPool"))?;
             self.raw.begin_command_buffer(commands, &begin).map_err(fail("vkBeginCommandBuffer"))?;
             self.raw.cmd_fill_buffer(commands, buffer, 0, vk::WHOLE_SIZE, 0);
-            recorder::host_barrier(self, commands);
+            order::host_barrier(self, commands);
             self.raw.end_command_buffer(commands).map_err(fail("vkEndCommandBuffer"))?;
             let info = [vk::SubmitInfo::default().command_buffers(&list)];
             {

@@ -6,6 +6,7 @@ use ash::vk;
 
 use super::device::Gpu;
 use super::memory::Buffer;
+use super::order::{Order, Work, host_barrier};
 use super::pipeline::Pipeline;
 use super::recording::{Recording, VulkanCommandBuffer, create_commands, create_queries, give_back};
 use super::timing::{CHUNK, Copied};
@@ -14,47 +15,12 @@ use crate::{
     Timing,
 };
 
-/// Stages in which commands of a recorder run.
-const STAGES: vk::PipelineStageFlags = vk::PipelineStageFlags::from_raw(
-    vk::PipelineStageFlags::COMPUTE_SHADER.as_raw()
-        | vk::PipelineStageFlags::TRANSFER.as_raw()
-        | vk::PipelineStageFlags::DRAW_INDIRECT.as_raw(),
-);
-
-const WRITES: vk::AccessFlags =
-    vk::AccessFlags::from_raw(vk::AccessFlags::SHADER_WRITE.as_raw() | vk::AccessFlags::TRANSFER_WRITE.as_raw());
-
-const READS: vk::AccessFlags = vk::AccessFlags::from_raw(
-    vk::AccessFlags::SHADER_READ.as_raw()
-        | vk::AccessFlags::UNIFORM_READ.as_raw()
-        | vk::AccessFlags::TRANSFER_READ.as_raw()
-        | vk::AccessFlags::INDIRECT_COMMAND_READ.as_raw(),
-);
-
-/// Orders everything before against everything after.
-fn barrier(gpu: &Gpu, commands: vk::CommandBuffer) {
-    let memory = [vk::MemoryBarrier::default().src_access_mask(WRITES).dst_access_mask(READS | WRITES)];
-    // SAFETY: the command buffer is being recorded by this thread.
-    unsafe {
-        gpu.raw.cmd_pipeline_barrier(commands, STAGES, STAGES, vk::DependencyFlags::empty(), &memory, &[], &[]);
-    }
-}
-
-/// Orders everything before against what the host does once it knows that the submission has ended.
-pub(crate) fn host_barrier(gpu: &Gpu, commands: vk::CommandBuffer) {
-    let memory = [vk::MemoryBarrier::default()
-        .src_access_mask(WRITES)
-        .dst_access_mask(vk::AccessFlags::HOST_READ | vk::AccessFlags::HOST_WRITE)];
-    let host = vk::PipelineStageFlags::HOST;
-    // SAFETY: as in `barrier`.
-    unsafe { gpu.raw.cmd_pipeline_barrier(commands, STAGES, host, vk::DependencyFlags::empty(), &memory, &[], &[]) };
-}
-
 pub(crate) struct VulkanRecorder {
     gpu: Arc<Gpu>,
     recording: Recording,
     label: String,
     timing: Timing,
+    order: Order,
     bound: Option<RawPipeline>,
     /// Bytes of the push-constant range of the layout bound.
     range: u32,
@@ -80,6 +46,7 @@ impl VulkanRecorder {
             recording,
             label: desc.label.into(),
             timing: desc.timing,
+            order: Order::default(),
             bound: None,
             range: 0,
             chunks: Vec::new(),
@@ -122,7 +89,7 @@ impl VulkanRecorder {
             // SAFETY: the command buffer is being recorded by this thread; the pool has two queries.
             unsafe { gpu.raw.cmd_reset_query_pool(raw, self.recording.whole, 0, 2) };
         }
-        barrier(gpu, raw);
+        self.order.full_barrier(gpu, raw);
         if timed {
             self.stamp(self.recording.whole, 0);
         }
@@ -156,16 +123,17 @@ impl VulkanRecorder {
     }
 
     /// Writes one command, timed and by itself if times of commands are kept.
-    fn command(&mut self, label: &str, write: impl FnOnce(&mut Self)) {
+    fn command(&mut self, label: &str, kind: &[Work], write: impl FnOnce(&mut Self)) {
         let queries = self.queries();
         let label = (!label.is_empty()).then_some(label);
         if let Some(label) = label {
             self.push_label(label);
         }
         if let Some((pool, query)) = queries {
-            barrier(&self.gpu, self.recording.raw);
+            self.order.full_barrier(&self.gpu, self.recording.raw);
             self.stamp(pool, query);
         }
+        self.order.before(&self.gpu, self.recording.raw, kind);
         write(self);
         if let Some((pool, query)) = queries {
             self.stamp(pool, query + 1);
@@ -222,7 +190,11 @@ impl Recorder for VulkanRecorder {
         let pipeline = unsafe { Pipeline::get(command.pipeline) };
         debug_assert_eq!(command.bindings.len(), pipeline.slots as usize, "slots of {:?}", command.label);
         debug_assert_eq!(command.constants.len(), pipeline.constants as usize, "constants of {:?}", command.label);
-        self.command(command.label, |this| {
+        let kind: &[Work] = match command.grid {
+            Grid::Groups(_) => &[Work::Kernel],
+            Grid::Indirect { .. } => &[Work::Indirect, Work::Kernel],
+        };
+        self.command(command.label, kind, |this| {
             let raw = this.recording.raw;
             let rebound = this.bound != Some(command.pipeline);
             if rebound {
@@ -245,7 +217,7 @@ impl Recorder for VulkanRecorder {
 
     unsafe fn copy(&mut self, source: RawBuffer, from: u64, destination: RawBuffer, to: u64, len: u64) {
         let region = [vk::BufferCopy { src_offset: from, dst_offset: to, size: len }];
-        self.command("", |this| {
+        self.command("", &[Work::Transfer], |this| {
             // Vulkan has no copy of nothing.
             if len > 0 {
                 // SAFETY: the ranges lie within live buffers and do not overlap (contract).
@@ -258,7 +230,7 @@ impl Recorder for VulkanRecorder {
     }
 
     unsafe fn fill(&mut self, buffer: RawBuffer, offset: u64, len: u64, word: u32) {
-        self.command("", |this| {
+        self.command("", &[Work::Transfer], |this| {
             if len > 0 {
                 // SAFETY: the range lies within a live buffer, in multiples of 4 (contract).
                 unsafe {
@@ -270,7 +242,7 @@ impl Recorder for VulkanRecorder {
     }
 
     fn barrier(&mut self) {
-        barrier(&self.gpu, self.recording.raw);
+        self.order.barrier();
     }
 
     fn push_label(&mut self, label: &str) {
