@@ -190,6 +190,35 @@ pub(crate) enum BenchPart {
     Peak(Peak),
     /// Single kernels at the shapes of a model: among others that may overlap them, and behind barriers
     Ops(Ops),
+    /// What replaying a graph saves: small dependent dispatches, and the step of a model if one is given
+    Graph(GraphBench),
+}
+
+#[derive(Args)]
+#[command(mut_group("weights", |group| group.required(false)))]
+pub(crate) struct GraphBench {
+    /// Dispatches of the graph, each of which waits for the last
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
+    pub(crate) dispatches: usize,
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    #[command(flatten)]
+    pub(crate) running: Running,
+    /// Tokens of the model's prompt
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub(crate) prompt: usize,
+    /// Tokens to decode with the model
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub(crate) r#gen: usize,
+    /// Position at which decoding begins; keys and values before it are not computed
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) ctx: usize,
+    /// Times that each way is measured, in turns with the others, after once for warming up
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

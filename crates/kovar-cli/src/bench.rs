@@ -2,17 +2,16 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use kovar::profile::Summary;
-use kovar::{Graph, Stats};
-use kovar_lm::{Decode, Model, Sampler, Sampling, Session, SessionOptions};
+use kovar_lm::{Decode, Model, Session, SessionOptions};
 use serde_json::{Value, json};
 
 use crate::arguments::BenchModel;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::peak;
 use crate::report::{mebibytes, peak_memory};
+use crate::speed::{self, Round, count, spread, warmed};
 
 /// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
 const OTHER_WAY: usize = 32;
@@ -54,8 +53,8 @@ pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
             "read_peak_bytes_per_s": peak,
             "of_read_peak": rate / peak,
             "host_us_per_token": { "replayed": replayed.host, "eager": eager.host },
-            "recorded": graph(&graphs[0]),
-            "fused_and_reordered": graph(&graphs[1]),
+            "recorded": count(&graphs[0]),
+            "fused_and_reordered": count(&graphs[1]),
         },
         "memory": memory,
     });
@@ -84,56 +83,15 @@ impl BenchModel {
 
     /// Tokens a second of the prompt, one value a round.
     fn prompt_speed(&self, session: &mut Session) -> Result<Summary> {
-        let vocab = session.model().config().vocab;
-        let tokens: Vec<u32> = (0..self.prompt).map(|i| (i * 7919 % vocab) as u32).collect();
-        let mut sampler = Sampler::new(Sampling::default())?;
-        let mut rounds = Vec::with_capacity(self.rounds);
-        for _ in 0..=self.rounds {
-            session.clear();
-            let begun = Instant::now();
-            session.next_token(&tokens, &mut sampler)?;
-            rounds.push(self.prompt as f64 / begun.elapsed().as_secs_f64());
-        }
-        warmed(rounds)
+        let rounds: Result<Vec<Round>> = (0..=self.rounds).map(|_| speed::prompt(session, self.prompt)).collect();
+        warmed(rounds?.iter().map(|round| round.tokens_per_s).collect())
     }
 
     fn decode_speed(&self, session: &mut Session, tokens: usize, rounds: usize) -> Result<Decoded> {
-        let device = session.model().device().clone();
-        let (mut speed, mut host) = (Vec::new(), Vec::new());
-        for _ in 0..=rounds {
-            session.clear();
-            // Room for all at once: a cache that grows in between captures the step anew.
-            session.skip(self.ctx + tokens)?;
-            session.truncate(self.ctx);
-            let before: Stats = device.stats();
-            let begun = Instant::now();
-            let (mut done, mut token) = (0, 1);
-            while done < tokens {
-                let chosen = session.likeliest(token, tokens - done)?;
-                done += chosen.len();
-                token = chosen.last().copied().unwrap_or(token);
-            }
-            let time = begun.elapsed().as_secs_f64();
-            let waited = (device.stats() - before).wait_ns as f64 / 1e9;
-            speed.push(tokens as f64 / time);
-            host.push((time - waited) * 1e6 / tokens as f64);
-        }
+        let decoded: Result<Vec<Round>> = (0..=rounds).map(|_| speed::decode(session, self.ctx, tokens)).collect();
+        let (speed, host) = decoded?.iter().map(|round| (round.tokens_per_s, round.host_us)).unzip();
         Ok(Decoded { speed: warmed(speed)?, host: warmed(host)?.median() })
     }
-}
-
-/// Without the first round, which compiles and captures.
-fn warmed(rounds: Vec<f64>) -> Result<Summary> {
-    Summary::of(rounds.into_iter().skip(1)).ok_or_else(|| Failure::new("nothing was measured"))
-}
-
-fn spread(summary: &Summary) -> Value {
-    json!({ "median": summary.median(), "min": summary.min(), "max": summary.max(), "rounds": summary.count() })
-}
-
-fn graph(graph: &Graph) -> Value {
-    let groups = graph.schedule().groups.len();
-    json!({ "commands": graph.len(), "groups": groups, "barriers": groups.saturating_sub(1) })
 }
 
 /// The report for people.

@@ -2,16 +2,19 @@
 
 mod arguments;
 mod bench;
+
 mod devices;
 mod doctor;
 mod error;
 mod eval;
 mod generate;
+mod graph;
 mod ops;
 mod peak;
 mod profile;
 mod report;
 mod setup;
+mod speed;
 mod verify;
 
 use std::io::Write;
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => match arguments.part {
             Some(BenchPart::Peak(arguments)) => peak::run(&arguments),
             Some(BenchPart::Ops(arguments)) => ops::run(&arguments),
+            Some(BenchPart::Graph(arguments)) => graph::run(&arguments),
             None => bench::run(&arguments.model),
         },
         Command::Profile(arguments) => profile::run(&arguments),

@@ -20,6 +20,11 @@ impl Setup {
 }
 
 impl Weights {
+    /// Whether there are any.
+    pub(crate) fn is_given(&self) -> bool {
+        self.model.is_some() || self.synthetic.is_some()
+    }
+
     pub(crate) fn load(&self, device: &Device) -> Result<Model> {
         match (&self.model, self.synthetic.as_deref().and_then(shape)) {
             (Some(folder), _) => load(device, folder),

@@ -81,3 +81,36 @@ fn peaks_and_single_kernels() {
         assert!(row[part]["seconds"]["median"].as_f64().unwrap() > 0.0, "{row}");
     }
 }
+
+#[test]
+fn what_a_graph_saves() {
+    let quick = ["--dispatches", "20", "--rounds", "1", "--prompt", "20", "--gen", "9", "--ctx", "10", "--json"];
+    let report = json(&[&["bench", "graph", "--device", "cpu", "--model", MODEL], &quick[..]].concat());
+    let chain = &report["chain"];
+    assert_eq!((chain["dispatches"].as_u64(), chain["barriers"].as_u64()), (Some(20), Some(19)));
+    for way in ["recorded", "recorded, first part early", "replayed"] {
+        let part = |name: &str| chain["ways"][way][name]["median"].as_f64().unwrap();
+        assert!(0.0 < part("host_us") && part("host_us") < part("total_us"), "{report}");
+    }
+    let graph = |what: &str, name: &str| report["model"]["graph"][what][name].as_u64().unwrap();
+    for what in ["as recorded", "reordered", "fused", "fused and reordered"] {
+        assert_eq!(graph(what, "groups"), graph(what, "barriers") + 1);
+    }
+    assert!(graph("fused", "commands") < graph("as recorded", "commands"), "{report}");
+    assert!(graph("fused and reordered", "barriers") < graph("as recorded", "barriers"), "{report}");
+    assert!(report["model"]["rules"]["head norm + rotary"].as_u64().unwrap() > 0, "{report}");
+    for part in ["prompt", "decode"] {
+        for way in report["model"][part]["ways"].as_object().unwrap().values() {
+            assert!(way["tokens_per_s"]["median"].as_f64().unwrap() > 0.0, "{report}");
+            assert!(way["host_us_per_token"]["median"].as_f64().unwrap() > 0.0, "{report}");
+        }
+    }
+}
+
+/// The null device runs nothing: what is left is the host.
+#[test]
+fn what_a_graph_saves_the_host() {
+    let text = text(kovar(&["bench", "graph", "--device", "null", "--dispatches", "50", "--rounds", "2"]));
+    assert!(text.contains("50 dependent dispatches, 49 barriers, 2 rounds") && text.contains("replayed"), "{text}");
+    assert!(!text.contains("DECODE"), "no model was given: {text}");
+}

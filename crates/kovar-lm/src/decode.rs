@@ -8,8 +8,8 @@ use crate::model::{Model, Pass};
 use crate::workspace::{HeadRows, Rows};
 use crate::{LmError, Result};
 
-/// Commands that a capture looks ahead for work that can join a group: about a layer.
-const LOOK_AHEAD: usize = 16;
+/// Commands that a captured step looks ahead for work that can join a group: about a layer.
+pub const LOOK_AHEAD: usize = 16;
 
 /// What a step of one token works on beside the weights. Token and position live on the device: the step itself moves
 /// them on.

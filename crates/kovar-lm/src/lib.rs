@@ -26,6 +26,7 @@ mod tokenizer;
 mod workspace;
 
 pub use config::{Architecture, Config};
+pub use decode::LOOK_AHEAD;
 pub use error::{LmError, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Timing, Token, generate};
 pub use kovar_ops::Precision;

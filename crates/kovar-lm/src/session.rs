@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kovar::{Buffer, CommandEncoder, DType, EncoderOptions, Executable, Graph, MemoryKind, Submission, Timing};
+use kovar::{Buffer, CommandEncoder, DType, EncoderOptions, Executable, Graph, MemoryKind, Split, Timing};
 use kovar_ops::Precision;
 
 use crate::cache::Cache;
@@ -13,6 +13,9 @@ use crate::{Config, LmError, Result, Sampler};
 
 /// Logits that are computed at a time when those of many positions are wanted: 16 MiB.
 const LOGITS: usize = 4 << 20;
+
+/// Dispatches of a layer, about: from them follows how many are a tenth of a step.
+const LAYER: u32 = 17;
 
 /// How a session works.
 #[derive(Debug, Clone)]
@@ -25,6 +28,9 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// How single tokens are computed.
     pub decode: Decode,
+    /// Whether the device starts with the first tenth of a step while the host still records the rest. It changes
+    /// nothing for a step that is replayed: that has nothing to record.
+    pub split: bool,
     /// What times are kept. [`Timing::Dispatches`] runs each command by itself, for a profile of them.
     pub timing: Timing,
 }
@@ -48,6 +54,7 @@ impl Default for SessionOptions {
             chunk: 512,
             context: None,
             decode: Decode::Replay { tokens: 8 },
+            split: false,
             timing: Timing::default(),
         }
     }
@@ -99,6 +106,7 @@ pub struct Session {
     /// Logits of the last row, on the host.
     logits: Vec<f32>,
     decode: Decode,
+    split: bool,
     timing: Timing,
     /// u32 [capacity of the cache]: the tokens that the device chose, by position.
     history: Buffer,
@@ -139,6 +147,7 @@ impl Session {
             history: history(&model, &cache)?,
             cache,
             decode: options.decode,
+            split: options.split,
             timing: options.timing,
             steps: Steps::default(),
             position: 0,
@@ -223,8 +232,7 @@ impl Session {
         for (chunk, place) in tokens.chunks(self.rows.len()).zip((0..).step_by(self.rows.len())) {
             let rows = self.rows.first(chunk.len())?;
             self.make_room(chunk.len())?;
-            let encoder = self.record_layers(&rows)?;
-            self.run(encoder, &rows, chunk)?.wait()?;
+            self.record_layers(&rows, chunk)?.commit()?.wait()?;
             for start in (0..chunk.len()).step_by(batch) {
                 let head = head.first(batch.min(chunk.len() - start))?;
                 let mut encoder = self.model.device().encoder()?;
@@ -261,8 +269,7 @@ impl Session {
         for (index, chunk) in tokens.chunks(size).enumerate() {
             let rows = self.rows.first(chunk.len())?;
             self.make_room(chunk.len())?;
-            let encoder = self.record(&rows, if index == last { want } else { Want::Nothing })?;
-            self.run(encoder, &rows, chunk)?.wait()?;
+            self.run(&rows, chunk, if index == last { want } else { Want::Nothing })?;
             self.position += chunk.len();
         }
         Ok(())
@@ -272,8 +279,7 @@ impl Session {
     fn append_one(&mut self, token: u32, want: Want) -> Result<()> {
         self.make_room(1)?;
         if self.decode == Decode::Eager || want != Want::Logits {
-            let encoder = self.record(&self.single, want)?;
-            self.run(encoder, &self.single, &[token])?.wait()?;
+            self.run(&self.single, &[token], want)?;
         } else {
             self.place(&self.single, &[token])?;
             let mut step = match self.steps.logits.take() {
@@ -390,27 +396,28 @@ impl Session {
         Pass { encoder, rows: rows.clone(), cache, position, precision }
     }
 
-    fn record_layers(&self, rows: &Rows) -> Result<CommandEncoder> {
+    /// Records the step of some tokens. A part of it may be at work already when this returns, and so tokens and position
+    /// are written first.
+    fn record_layers(&self, rows: &Rows, tokens: &[u32]) -> Result<CommandEncoder> {
+        self.place(rows, tokens)?;
         let label = if rows.len() == 1 { "decode" } else { "prompt" };
-        let options = EncoderOptions { label: label.into(), timing: self.timing, ..EncoderOptions::default() };
+        let expected = u32::try_from(self.model.config().layers).unwrap_or(u32::MAX).saturating_mul(LAYER);
+        let split = self.split.then(|| Split::of(expected));
+        let options = EncoderOptions { label: label.into(), timing: self.timing, split, ..EncoderOptions::default() };
         let mut encoder = self.model.device().encoder_with(options)?;
         self.model.record_layers(&mut self.pass(&mut encoder, rows))?;
         Ok(encoder)
     }
 
-    fn record(&self, rows: &Rows, want: Want) -> Result<CommandEncoder> {
-        let mut encoder = self.record_layers(rows)?;
+    /// Records the step of some tokens, and waits for it.
+    fn run(&self, rows: &Rows, tokens: &[u32], want: Want) -> Result<()> {
+        let mut encoder = self.record_layers(rows, tokens)?;
         if want != Want::Nothing {
             let mut pass = self.pass(&mut encoder, rows);
             self.model.record_head(&mut pass, rows.len() - 1, &self.head, want == Want::Largest)?;
         }
-        Ok(encoder)
-    }
-
-    /// Hands a step to the device, with its tokens and position.
-    fn run(&self, encoder: CommandEncoder, rows: &Rows, tokens: &[u32]) -> Result<Submission> {
-        self.place(rows, tokens)?;
-        Ok(encoder.commit()?)
+        encoder.commit()?.wait()?;
+        Ok(())
     }
 
     /// Tells the device where the text is and what comes next.
