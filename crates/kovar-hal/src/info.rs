@@ -123,7 +123,7 @@ pub struct Limits {
     pub constants: u32,
     /// Storage bindings a kernel.
     pub bindings: u32,
-    /// Alignment of the offset of a storage binding, in bytes.
+    /// Alignment of the offset of a storage binding, in bytes: a power of two.
     pub storage_alignment: u64,
     /// Alignment of the offset of a uniform binding, in bytes.
     pub uniform_alignment: u64,

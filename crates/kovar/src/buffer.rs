@@ -105,6 +105,8 @@ pub struct Buffer {
     pub(crate) offset: u64,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
+    /// Bytes of the view.
+    pub(crate) bytes: u64,
     /// Name of a part of an allocation that others share: a tensor in a file.
     pub(crate) name: Option<Arc<str>>,
 }
@@ -155,7 +157,7 @@ impl Buffer {
 
     /// Bytes of the view.
     pub fn byte_len(&self) -> u64 {
-        (self.len() * self.dtype.size()) as u64
+        self.bytes
     }
 
     /// First byte of the view within its allocation.
@@ -191,6 +193,7 @@ impl Buffer {
             allocation: self.allocation.clone(),
             offset: self.offset + (range.start * self.dtype.size()) as u64,
             dtype: self.dtype,
+            bytes: (range.len() * self.dtype.size()) as u64,
             shape: smallvec::smallvec![range.end - range.start],
             name: self.name.clone(),
         })
@@ -234,7 +237,7 @@ impl Buffer {
     #[inline]
     pub(crate) fn is_mapped_against(&self, writes: bool) -> bool {
         let maps = self.allocation.maps.load(Ordering::Relaxed);
-        maps < 0 || (writes && maps > 0)
+        maps != 0 && (writes || maps < 0)
     }
 
     /// Its bytes within the allocation.

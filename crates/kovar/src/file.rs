@@ -96,7 +96,7 @@ impl<M: AsRef<Mmap> + Send + Sync + 'static> FileBuffers<M> {
         }
         if let Some((window, offset)) = self.place(bytes.start as u64, wanted, dtype)? {
             let (allocation, name) = (window.allocation.clone(), Some(label.into()));
-            let buffer = Buffer { allocation, offset, dtype, shape: Shape::from_slice(shape), name };
+            let buffer = Buffer { allocation, offset, dtype, shape: Shape::from_slice(shape), bytes: wanted, name };
             return Ok((buffer, Placement::InPlace));
         }
         let buffer = self.device.buffer_in(MemoryKind::Device, dtype, shape, label)?;

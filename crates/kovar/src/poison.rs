@@ -35,7 +35,20 @@ fn hull(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
 }
 
 impl Effect {
+    #[inline]
     pub(crate) fn add(&mut self, touch: Use, range: &Range<u64>) {
+        let known = |touched: &Range<u64>| within(range, touched);
+        let nothing_new = match touch {
+            Use::Read => known(&self.reads) || known(&self.fresh),
+            Use::Write => known(&self.writes) && known(&self.fresh),
+            Use::Update => known(&self.writes) && (known(&self.reads) || known(&self.fresh)),
+        };
+        if !nothing_new {
+            self.widen(touch, range);
+        }
+    }
+
+    fn widen(&mut self, touch: Use, range: &Range<u64>) {
         if touch != Use::Write && !within(range, &self.fresh) {
             self.reads = hull(&self.reads, range);
         }

@@ -302,3 +302,46 @@ fn constants_allocate_nothing_once_the_ring_is_there() {
     (1..10).for_each(round);
     assert_eq!(device.stats().allocations, first);
 }
+
+/// An encoder numbers what it meets, and leaves the number in the allocation, where the next encoder overwrites it.
+mod encoders_side_by_side {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn place_the_barriers_that_each_would_place_alone(
+            steps in vec((0usize..3, 0usize..6, 1usize..6, 0u8..8), 1..120),
+        ) {
+            let device = null();
+            let kernel = device.kernel(&AXPY, &[]).unwrap();
+            let buffers: Vec<_> = (0..6).map(|_| device.buffer(DType::F32, &[64]).unwrap()).collect();
+            let record = |encoder: &mut CommandEncoder, from: usize, by: usize| {
+                axpy(encoder, &kernel, 1.0, &buffers[from], &buffers[(from + by) % 6]).unwrap();
+                (encoder.stats().barriers_placed, encoder.hazards().unwrap().len())
+            };
+            // Each encoder's own dispatches since it was made, and what came of them.
+            let mut open: [Option<CommandEncoder>; 3] = [const { None }; 3];
+            let mut alone: [Vec<(usize, usize)>; 3] = [const { Vec::new() }; 3];
+            let mut ended = Vec::new();
+            for (at, from, by, end) in steps {
+                let encoder = open[at].get_or_insert_with(|| device.encoder().unwrap());
+                let seen = record(encoder, from, by);
+                alone[at].push((from, by));
+                ended.push((alone[at].clone(), seen));
+                if end == 0 {
+                    alone[at].clear();
+                    open[at].take().unwrap().commit().unwrap().wait().unwrap();
+                }
+            }
+            drop(open);
+            for (dispatches, seen) in ended {
+                let mut encoder = device.encoder().unwrap();
+                let last = dispatches.iter().map(|(from, by)| record(&mut encoder, *from, *by)).last();
+                prop_assert_eq!(last, Some(seen), "{:?}", dispatches);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::Queue;
-use super::recorder::NullRecorder;
+use super::recorder::{NullRecorder, Shelf};
 use crate::cpu::memory;
 use crate::timeline::HostEvent;
 use crate::{
@@ -15,11 +15,12 @@ pub(crate) struct NullDevice {
     info: DeviceInfo,
     discrete: bool,
     queue: Queue,
+    shelf: Arc<Shelf>,
 }
 
 impl NullDevice {
     pub(super) fn new(info: DeviceInfo, discrete: bool) -> NullDevice {
-        NullDevice { info, discrete, queue: Queue::default() }
+        NullDevice { info, discrete, queue: Queue::default(), shelf: Arc::default() }
     }
 }
 
@@ -95,7 +96,7 @@ impl Device for NullDevice {
     }
 
     fn create_recorder(&self, _: &RecorderDesc<'_>) -> Result<Box<dyn Recorder>> {
-        Ok(Box::new(NullRecorder::default()))
+        Ok(Box::new(NullRecorder::new(&self.shelf)))
     }
 
     unsafe fn submit(&self, desc: &SubmitDesc<'_>) -> Result<()> {

@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Binding, CommandBuffer, DispatchCommand, Grid, RawBuffer, RawPipeline, Recorder, Result, TimeSpan};
 
@@ -25,28 +25,41 @@ pub enum NullCommand {
     Fill(u64),
 }
 
-/// A finished recording of the null device.
 #[derive(Debug, Default)]
-pub struct NullCommandBuffer {
+struct Lists {
     commands: Vec<NullCommand>,
     bindings: Vec<Binding>,
     constants: Vec<u8>,
 }
 
+/// Empty lists of command buffers that are gone, for the next ones: as a driver keeps the memory of its command pools.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<Vec<Lists>>);
+
+/// Lists that are kept at most.
+const KEPT: usize = 4;
+
+/// A finished recording of the null device.
+#[derive(Debug)]
+pub struct NullCommandBuffer {
+    lists: Lists,
+    home: Arc<Shelf>,
+}
+
 impl NullCommandBuffer {
     /// What was recorded, in order.
     pub fn commands(&self) -> &[NullCommand] {
-        &self.commands
+        &self.lists.commands
     }
 
     /// The bindings of all dispatches, one after the other.
     pub fn bindings(&self) -> &[Binding] {
-        &self.bindings
+        &self.lists.bindings
     }
 
     /// The inline constants of all dispatches, one after the other.
     pub fn constants(&self) -> &[u8] {
-        &self.constants
+        &self.lists.constants
     }
 }
 
@@ -68,8 +81,27 @@ impl CommandBuffer for NullCommandBuffer {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct NullRecorder(NullCommandBuffer);
+impl Drop for NullCommandBuffer {
+    fn drop(&mut self) {
+        let mut lists = std::mem::take(&mut self.lists);
+        lists.commands.clear();
+        lists.bindings.clear();
+        lists.constants.clear();
+        let mut kept = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(lists);
+        }
+    }
+}
+
+pub(super) struct NullRecorder(NullCommandBuffer);
+
+impl NullRecorder {
+    pub(super) fn new(home: &Arc<Shelf>) -> NullRecorder {
+        let lists = home.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        NullRecorder(NullCommandBuffer { lists, home: home.clone() })
+    }
+}
 
 impl Recorder for NullRecorder {
     unsafe fn dispatch(&mut self, command: &DispatchCommand<'_>) {
@@ -77,26 +109,26 @@ impl Recorder for NullRecorder {
             Grid::Groups(groups) => Some(groups),
             Grid::Indirect { .. } => None,
         };
-        self.0.commands.push(NullCommand::Dispatch {
+        self.0.lists.commands.push(NullCommand::Dispatch {
             pipeline: command.pipeline,
-            first: self.0.bindings.len() as u32,
+            first: self.0.lists.bindings.len() as u32,
             count: command.bindings.len() as u32,
             groups,
         });
-        self.0.bindings.extend_from_slice(command.bindings);
-        self.0.constants.extend_from_slice(command.constants);
+        self.0.lists.bindings.extend_from_slice(command.bindings);
+        self.0.lists.constants.extend_from_slice(command.constants);
     }
 
     unsafe fn copy(&mut self, _: RawBuffer, _: u64, _: RawBuffer, _: u64, len: u64) {
-        self.0.commands.push(NullCommand::Copy(len));
+        self.0.lists.commands.push(NullCommand::Copy(len));
     }
 
     unsafe fn fill(&mut self, _: RawBuffer, _: u64, len: u64, _: u32) {
-        self.0.commands.push(NullCommand::Fill(len));
+        self.0.lists.commands.push(NullCommand::Fill(len));
     }
 
     fn barrier(&mut self) {
-        self.0.commands.push(NullCommand::Barrier);
+        self.0.lists.commands.push(NullCommand::Barrier);
     }
 
     fn push_label(&mut self, _: &str) {}

@@ -105,6 +105,8 @@ pub(super) fn host_memory_becomes_a_buffer(rig: &Rig) {
 }
 
 pub(super) fn memory_figures_make_sense(rig: &Rig) {
+    // Whoever binds checks offsets with a mask.
+    assert!(rig.device.info().limits.storage_alignment.is_power_of_two());
     let memory = rig.device.info().memory;
     assert!(memory.total > 0);
     if let Some(left) = rig.device.memory_left() {

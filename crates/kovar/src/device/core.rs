@@ -1,10 +1,11 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kovar_hal::{BufferDesc, HalError, RawBuffer, RawEvent};
 
 use super::parts::PartLedger;
+use crate::encoder::Shelf;
 use crate::flight::{Flight, Flights};
 use crate::pool::Pool;
 use crate::profile::{Collector, HostWork};
@@ -39,7 +40,10 @@ pub(crate) struct Core {
     /// Locked before `submitted`.
     pub(super) ring: Mutex<Ring>,
     pub(super) next_allocation: AtomicU64,
-    pub(crate) next_encoder: AtomicU32,
+    /// The number of the next encoder in the upper half, those that live in the lower.
+    pub(crate) encoders: AtomicU64,
+    /// Lists for recordings.
+    pub(crate) shelf: Shelf,
     /// Whether there is a collector: nobody looks for one otherwise.
     profiled: AtomicBool,
     collector: Mutex<Option<Arc<Collector>>>,
@@ -67,7 +71,8 @@ impl Core {
             memory_limit: options.memory_limit,
             ring: Mutex::default(),
             next_allocation: AtomicU64::new(0),
-            next_encoder: AtomicU32::new(0),
+            encoders: AtomicU64::new(0),
+            shelf: Shelf::default(),
             profiled: AtomicBool::new(false),
             collector: Mutex::default(),
         })

@@ -203,7 +203,9 @@ impl Device {
             hint: AtomicU64::new(u64::MAX),
             kept: AtomicUsize::new(0),
         };
-        Buffer { allocation: Arc::new(allocation), offset: 0, dtype, shape: Shape::from_slice(shape), name: None }
+        let bytes = shape.iter().product::<usize>() as u64 * dtype.size() as u64;
+        let (allocation, shape) = (Arc::new(allocation), Shape::from_slice(shape));
+        Buffer { allocation, offset: 0, dtype, shape, bytes, name: None }
     }
 }
 

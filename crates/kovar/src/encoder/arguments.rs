@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use kovar_hal::{Binding, Limits};
-use smallvec::SmallVec;
 
-use super::dispatch::{Dispatch, GridSize, MAX_SLOTS};
+use super::command::Slots;
+use super::dispatch::{Dispatch, GridSize};
 use super::touch::Touch;
 use crate::hazard::Mode;
 use crate::{Buffer, Error, Kernel, Misuse, Result, Slot};
-
-pub(super) type Bindings = SmallVec<[Binding; MAX_SLOTS + 1]>;
 
 /// Bytes of an indirect grid.
 pub(super) const INDIRECT: u64 = 12;
@@ -60,85 +58,117 @@ pub(super) fn group_memory(dispatch: &Dispatch<'_>, limits: &Limits) -> Result<(
 }
 
 /// The bytes that a view gives to a slot: whole words, as far as the allocation has them.
+#[inline]
 fn binding(buffer: &Buffer) -> Binding {
     let len = buffer.byte_len().next_multiple_of(4).min(buffer.allocation.raw.len - buffer.offset);
     Binding { buffer: buffer.allocation.raw, offset: buffer.offset, len }
 }
 
-/// Checks buffers against the slots of a kernel, and adds the bindings in the order of the slots.
-pub(super) fn bindings(
+/// Checks buffers against the slots of a kernel, and lists them in the order of the slots.
+#[inline]
+pub(super) fn bindings<'a>(
     kernel: &Kernel,
-    bound: &[Option<&Buffer>; MAX_SLOTS],
-    misbound: Option<usize>,
+    bound: &impl Slots<'a>,
     context: Context<'_>,
-    bindings: &mut Bindings,
+    bindings: &mut Vec<Binding>,
 ) -> Result<()> {
+    bindings.clear();
+    let mut twice = false;
     let wanted = &kernel.reflection().slots;
     let slots = wanted.len();
-    if let Some(slot) = misbound {
+    if let Some(slot) = bound.misbound(slots) {
         let misuse = if slot < slots { Misuse::BoundTwice { slot } } else { Misuse::NoSlot { slot, slots } };
         return Err(refuse(kernel, misuse));
     }
-    if let Some(slot) = (slots..MAX_SLOTS).find(|slot| bound[*slot].is_some()) {
-        return Err(refuse(kernel, Misuse::NoSlot { slot, slots }));
-    }
     for (slot, wanted) in wanted.iter().enumerate() {
-        let Some(buffer) = bound.get(slot).copied().flatten() else {
-            return Err(refuse(kernel, Misuse::Unbound { slot, name: wanted.name.clone() }));
+        let Some(buffer) = bound.get(slot) else {
+            return Err(unbound(kernel, slot));
         };
         let binding = binding(buffer);
-        if let Some(misuse) = misfit(kernel, slot, wanted, buffer, &binding, context) {
-            return Err(refuse(kernel, misuse));
+        if let Some(misfit) = Misfit::of(kernel, wanted, buffer, &binding, context) {
+            return Err(misfit.tell(kernel, slot, buffer, context.limits));
         }
+        twice |= bindings.iter().any(|before| before.buffer.id == binding.buffer.id);
         bindings.push(binding);
     }
-    match aliased(kernel, bound, bindings) {
+    match if twice { aliased(kernel, bound, bindings) } else { None } {
         Some(misuse) => Err(refuse(kernel, misuse)),
         None => Ok(()),
     }
 }
 
+#[cold]
+fn unbound(kernel: &Kernel, slot: usize) -> Error {
+    refuse(kernel, Misuse::Unbound { slot, name: kernel.reflection().slots[slot].name.clone() })
+}
+
 /// What is wrong with a buffer in a slot.
-fn misfit(
-    kernel: &Kernel,
-    slot: usize,
-    wanted: &Slot,
-    buffer: &Buffer,
-    bound: &Binding,
-    Context { limits, capturing }: Context<'_>,
-) -> Option<Misuse> {
-    let label = || buffer.label().to_string();
-    let size = |reason: String| Some(Misuse::Size { slot, label: label(), bytes: bound.len, reason });
-    let alignment = limits.storage_alignment;
-    if !Arc::ptr_eq(&buffer.allocation.core, &kernel.0.core) {
-        Some(Misuse::Foreign { slot, label: label() })
-    } else if buffer.allocation.transient && !capturing {
-        Some(Misuse::Transient { slot })
-    } else if !capturing && buffer.is_mapped_against(wanted.access == Mode::Write) {
-        Some(Misuse::Mapped { slot, label: label() })
-    } else if !bound.offset.is_multiple_of(alignment) {
-        Some(Misuse::Misaligned { slot, label: label(), offset: bound.offset, alignment })
-    } else if bound.len > limits.binding {
-        size(format!("this device binds at most {}", limits.binding))
-    } else if bound.len < wanted.min_bytes {
-        size(format!("the kernel wants at least {}", wanted.min_bytes))
-    } else if wanted.access == Mode::Write && buffer.allocation.read_only {
-        size("imported memory is read-only, and the kernel writes this slot".into())
-    } else {
-        None
+#[derive(Clone, Copy)]
+enum Misfit {
+    Foreign,
+    Transient,
+    Mapped,
+    Misaligned,
+    TooLong,
+    TooShort,
+    ReadOnly,
+}
+
+impl Misfit {
+    #[inline]
+    fn of(kernel: &Kernel, wanted: &Slot, buffer: &Buffer, bound: &Binding, context: Context<'_>) -> Option<Misfit> {
+        let Context { limits, capturing } = context;
+        let writes = wanted.access == Mode::Write;
+        if !Arc::ptr_eq(&buffer.allocation.core, &kernel.0.core) {
+            Some(Misfit::Foreign)
+        } else if buffer.allocation.transient && !capturing {
+            Some(Misfit::Transient)
+        } else if !capturing && buffer.is_mapped_against(writes) {
+            Some(Misfit::Mapped)
+        } else if bound.offset & (limits.storage_alignment - 1) != 0 {
+            Some(Misfit::Misaligned)
+        } else if bound.len > limits.binding {
+            Some(Misfit::TooLong)
+        } else if bound.len < wanted.min_bytes {
+            Some(Misfit::TooShort)
+        } else if writes && buffer.allocation.read_only {
+            Some(Misfit::ReadOnly)
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn tell(self, kernel: &Kernel, slot: usize, buffer: &Buffer, limits: &Limits) -> Error {
+        let (bound, label) = (binding(buffer), buffer.label().to_string());
+        let size = |label, reason: String| Misuse::Size { slot, label, bytes: bound.len, reason };
+        let alignment = limits.storage_alignment;
+        let misuse = match self {
+            Misfit::Foreign => Misuse::Foreign { slot, label },
+            Misfit::Transient => Misuse::Transient { slot },
+            Misfit::Mapped => Misuse::Mapped { slot, label },
+            Misfit::Misaligned => Misuse::Misaligned { slot, label, offset: bound.offset, alignment },
+            Misfit::TooLong => size(label, format!("this device binds at most {}", limits.binding)),
+            Misfit::TooShort => {
+                size(label, format!("the kernel wants at least {}", kernel.reflection().slots[slot].min_bytes))
+            }
+            Misfit::ReadOnly => size(label, "imported memory is read-only, and the kernel writes this slot".into()),
+        };
+        refuse(kernel, misuse)
     }
 }
 
 /// Two slots that overlap when one of them is written: what the kernel would see depends on the device.
-fn aliased(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], bindings: &Bindings) -> Option<Misuse> {
+#[cold]
+fn aliased<'a>(kernel: &Kernel, bound: &impl Slots<'a>, bindings: &[Binding]) -> Option<Misuse> {
     let slots = &kernel.reflection().slots;
     for (written, _) in slots.iter().enumerate().filter(|(_, slot)| slot.access == Mode::Write) {
         let a = &bindings[written];
         for (other, b) in bindings.iter().enumerate() {
             let overlap = a.offset < b.offset + b.len && b.offset < a.offset + a.len;
-            let same = || matches!((bound[written], bound[other]), (Some(a), Some(b)) if a.same_allocation(b));
+            let same = || bound.get(written).zip(bound.get(other)).is_some_and(|(a, b)| a.same_allocation(b));
             if other != written && overlap && same() {
-                let label = bound[written].map_or(String::new(), |buffer| buffer.label().into());
+                let label = bound.get(written).map_or(String::new(), |buffer| buffer.label().into());
                 return Some(Misuse::Aliased { written, other, label });
             }
         }
@@ -147,10 +177,10 @@ fn aliased(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], bindings: &Bin
 }
 
 /// Checks that what a dispatch is said to touch lies in its slots.
-pub(super) fn touches(kernel: &Kernel, bound: &[Option<&Buffer>; MAX_SLOTS], touches: &[Touch]) -> Result<()> {
+pub(super) fn touches<'a>(kernel: &Kernel, bound: &impl Slots<'a>, touches: &[Touch]) -> Result<()> {
     for touch in touches {
         let (slot, slots) = (touch.slot, kernel.reflection().slots.len());
-        let Some(buffer) = bound.get(slot).copied().flatten() else {
+        let Some(buffer) = bound.get(slot) else {
             return Err(refuse(kernel, Misuse::NoSlot { slot, slots }));
         };
         if touch.hull().is_none_or(|hull| hull.end > buffer.len()) {

@@ -110,7 +110,7 @@ impl CommandEncoder {
         if issuer.is_fresh() {
             return Ok(());
         }
-        self.device.check(&self.used, self.parts.recording, &self.label)?;
+        self.device.check(&self.lists.used, self.parts.recording, &self.label)?;
         let desc = RecorderDesc { label: &self.label, timing: self.parts.timing, reusable: false };
         let next = self.device.0.core.hal.create_recorder(&desc)?;
         let mut recorder = issuer.continue_in(next);
@@ -152,8 +152,9 @@ impl CommandEncoder {
         let Sink::Live(mut issuer) = sink else {
             return Err(transfer("a capture is not committed; compile its graph".into()));
         };
-        let trace = issuer.tracing.take().map(|tracing| Arc::new(tracing.finish(&self.label, names(&self.used))));
+        let trace = issuer.tracing.take().map(|tracing| Arc::new(tracing.finish(&self.label, names(&self.lists.used))));
         let listed = issuer.listing.take().map(Listing::finish);
+        self.lists.tracker = issuer.tracker;
         let commands = issuer.recorder.finish()?;
         self.note_recording(issuer.begun);
         let mut submission = self.hand_over(commands, listed, issuer.stats, false)?;
@@ -179,10 +180,10 @@ impl CommandEncoder {
         let parts = &mut self.parts;
         let is_part = more || parts.last.is_some();
         let part = is_part.then(|| Part { recording: parts.recording, more, before: parts.last.clone() });
-        let used = if more { self.used.as_slice().into() } else { std::mem::take(&mut self.used).into() };
+        let used = if more { self.lists.used.as_slice().into() } else { self.lists.used.drain(..).collect() };
         let Waits { points, events, submission } = std::mem::take(&mut self.waits);
         let awaits = Awaits { points, submission };
-        let work = Work::new(commands, used, self.tally.kernels(), &self.label);
+        let work = Work::new(commands, used, self.lists.tally.kernels(), &self.label);
         let kept = self.kept.clone();
         parts.after = parts.after.or(submission);
         let mut submission = self.device.submit(Work { listed, kept, awaits, part, ..work }, None)?;
@@ -193,7 +194,7 @@ impl CommandEncoder {
         let fresh = Stats { command_buffers: 1, ..stats - parts.counted };
         self.device.0.core.counters.add(&fresh);
         parts.counted = stats;
-        self.tally.count_part();
+        self.lists.tally.count_part();
         Ok(submission)
     }
 }

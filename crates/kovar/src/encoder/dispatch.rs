@@ -76,6 +76,8 @@ pub(crate) enum GridSize<'a> {
 pub struct Dispatch<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) slots: [Option<&'a Buffer>; MAX_SLOTS],
+    /// One past the last slot that is bound.
+    pub(crate) past: usize,
     /// A slot bound twice, or one past the last.
     pub(crate) misbound: Option<usize>,
     pub(crate) touches: &'a [Touch],
@@ -95,6 +97,7 @@ impl<'a> Dispatch<'a> {
         Dispatch {
             kernel,
             slots: [None; MAX_SLOTS],
+            past: 0,
             misbound: None,
             touches: &[],
             constants: &[],
@@ -111,7 +114,10 @@ impl<'a> Dispatch<'a> {
     #[inline]
     pub fn bind(mut self, slot: usize, buffer: &'a Buffer) -> Dispatch<'a> {
         match self.slots.get_mut(slot) {
-            Some(free @ None) => *free = Some(buffer),
+            Some(free @ None) => {
+                *free = Some(buffer);
+                self.past = self.past.max(slot + 1);
+            }
             _ => self.misbound = Some(slot),
         }
         self

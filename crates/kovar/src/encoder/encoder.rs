@@ -1,23 +1,22 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Instant;
 
-use kovar_hal::{Binding, DispatchCommand, Grid, RecorderDesc, ShaderFormat};
-use rustc_hash::FxHashMap;
+use kovar_hal::{Limits, RecorderDesc};
 
-use super::arguments::{self, Bindings, Context, INDIRECT};
+use super::arguments::{self, Context};
+use super::command::{Baked, Given};
 use super::commit::{Parts, Waits};
-use super::dispatch::{Dispatch, GridSize};
-use super::effects::{narrow, note, note_transfer};
+use super::dispatch::Dispatch;
+use super::effects::note_transfer;
 use super::issue::Issuer;
-use super::node::{Accesses, Node, Work};
+use super::lists::Lists;
+use super::node::{Node, Work};
 use super::record::DispatchRecord;
 use super::ring::Ring;
 use crate::flight::Used;
-use crate::hazard::{Access, Mode, ResourceId, Tracing, Tracker};
-use crate::hold::{Held, Kept};
-use crate::kernel::{ConstantsKind, Tally};
-use crate::poison::Effect;
+use crate::hazard::{Access, Mode, Tracing, Tracker};
+use crate::hold::Kept;
 use crate::profile::{About, Cost};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
@@ -36,13 +35,13 @@ pub(super) enum Sink {
 pub struct CommandEncoder {
     pub(super) device: Device,
     /// Unique among the encoders of a device, until 2^32 of them have been.
-    id: u32,
+    pub(super) id: u32,
+    /// No other encoder lived when this one was made.
+    pub(super) alone: bool,
+    pub(super) limits: Limits,
     pub(super) label: String,
     pub(super) sink: Sink,
-    /// Allocations met so far, numbered densely for the tracker.
-    known: FxHashMap<u64, u32>,
-    pub(super) used: Vec<Used>,
-    pub(super) tally: Tally,
+    pub(super) lists: Lists,
     pub(super) ring: Ring,
     /// Regions that are open in the recorder.
     pub(super) regions: Vec<Box<str>>,
@@ -67,7 +66,9 @@ impl CommandEncoder {
         issuer.tracing = options.trace.then(Tracing::default);
         issuer.timed = options.time_barriers;
         issuer.begun = device.0.core.collector().map(|_| Instant::now());
-        let mut encoder = CommandEncoder::with_sink(device, options.label, Sink::Live(issuer));
+        let mut lists = device.0.core.shelf.take();
+        issuer.tracker = std::mem::take(&mut lists.tracker);
+        let mut encoder = CommandEncoder::with(device, options.label, Sink::Live(issuer), lists);
         encoder.parts.timing = options.timing;
         encoder.parts.split = options.split.map(|split| split.first());
         encoder.kept = options.kept;
@@ -76,20 +77,22 @@ impl CommandEncoder {
 
     /// An encoder that keeps its commands for a graph.
     pub(crate) fn capturing(device: Device, label: String) -> CommandEncoder {
-        CommandEncoder::with_sink(device, label, Sink::Capture(Vec::new()))
+        let lists = device.0.core.shelf.take();
+        CommandEncoder::with(device, label, Sink::Capture(Vec::new()), lists)
     }
 
-    fn with_sink(device: Device, label: String, sink: Sink) -> CommandEncoder {
-        let id = device.0.core.next_encoder.fetch_add(1, Relaxed);
+    fn with(device: Device, label: String, sink: Sink, lists: Lists) -> CommandEncoder {
+        let encoders = device.0.core.encoders.fetch_add(1 << 32 | 1, Acquire);
+        let (id, alone) = ((encoders >> 32) as u32, encoders as u32 == 0);
         let parts = Parts::new(device.0.core.clone(), id);
         CommandEncoder {
+            limits: device.info().limits,
             device,
             id,
+            alone,
             label,
             sink,
-            known: FxHashMap::default(),
-            used: Vec::new(),
-            tally: Tally::default(),
+            lists,
             ring: Ring::default(),
             regions: Vec::new(),
             waits: Waits::default(),
@@ -99,12 +102,12 @@ impl CommandEncoder {
         }
     }
 
-    pub(crate) fn captured(self) -> Captured {
-        let nodes = match self.sink {
-            Sink::Capture(nodes) => nodes,
+    pub(crate) fn captured(mut self) -> Captured {
+        let nodes = match &mut self.sink {
+            Sink::Capture(nodes) => std::mem::take(nodes),
             Sink::Live(_) => Vec::new(),
         };
-        Captured { nodes, used: self.used }
+        Captured { nodes, used: std::mem::take(&mut self.lists.used) }
     }
 
     /// The device it records for.
@@ -152,37 +155,10 @@ impl CommandEncoder {
     /// mode. Nothing is recorded then and the encoder stays usable.
     pub fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
         self.check_kernel(dispatch.kernel)?;
-        let context = self.context();
         arguments::constants(&dispatch)?;
-        let mut bindings = Bindings::new();
-        arguments::bindings(dispatch.kernel, &dispatch.slots, dispatch.misbound, context, &mut bindings)?;
-        let grid = arguments::grid(&dispatch, context)?;
-        arguments::group_memory(&dispatch, context.limits)?;
-        arguments::touches(dispatch.kernel, &dispatch.slots, dispatch.touches)?;
-        let mut accesses = Accesses::new();
-        self.accesses(dispatch.kernel, &dispatch.slots, &bindings, &mut accesses);
-        narrow(&dispatch.slots, dispatch.touches, &mut accesses);
-        if let GridSize::Indirect(buffer) = dispatch.grid {
-            let range = buffer.offset..buffer.offset + INDIRECT;
-            let resource = self.resource(buffer);
-            accesses.push(Access::new(resource, range, Mode::Read));
-        }
-        let Dispatch { kernel, constants, group_memory, label, kind, cost, opaque, .. } = dispatch;
-        let (bindings, accesses) = (&mut bindings, &mut accesses);
-        let narrowed = !dispatch.touches.is_empty();
-        self.emit(Checked {
-            kernel,
-            bindings,
-            accesses,
-            narrowed,
-            constants,
-            grid,
-            memory: group_memory,
-            label,
-            kind,
-            cost,
-            opaque,
-        })
+        let grid = arguments::grid(&dispatch, self.context())?;
+        arguments::group_memory(&dispatch, &self.limits)?;
+        self.send(&Given { dispatch: &dispatch, grid })
     }
 
     /// Records a baked dispatch on these buffers, one for each slot in order.
@@ -190,20 +166,8 @@ impl CommandEncoder {
     /// # Errors
     /// As [`dispatch`](CommandEncoder::dispatch).
     pub fn dispatch_record(&mut self, record: &DispatchRecord, buffers: &[&Buffer]) -> Result<()> {
-        let kernel = &record.kernel;
-        self.check_kernel(kernel)?;
-        let (slots, misbound) = record.slots(buffers);
-        let (mut bindings, mut accesses) = (Bindings::new(), Accesses::new());
-        arguments::bindings(kernel, &slots, misbound, self.context(), &mut bindings)?;
-        arguments::touches(kernel, &slots, &record.touches)?;
-        self.accesses(kernel, &slots, &bindings, &mut accesses);
-        narrow(&slots, &record.touches, &mut accesses);
-        let (constants, grid) = (record.constants.as_slice(), Grid::Groups(record.groups));
-        let (label, kind, cost, opaque) = (record.label.as_ref(), record.kind, Some(&record.cost), record.opaque);
-        let (bindings, accesses) = (&mut bindings, &mut accesses);
-        let narrowed = !record.touches.is_empty();
-        let memory = record.group_memory.as_slice();
-        self.emit(Checked { kernel, bindings, accesses, narrowed, constants, grid, memory, label, kind, cost, opaque })
+        self.check_kernel(&record.kernel)?;
+        self.send(&Baked { record, buffers })
     }
 
     /// Records a copy between buffers of one element type and length, at word boundaries.
@@ -265,8 +229,8 @@ impl CommandEncoder {
         }
     }
 
-    fn context(&self) -> Context<'_> {
-        Context { limits: &self.device.info().limits, capturing: self.is_capturing() }
+    pub(super) fn context(&self) -> Context<'_> {
+        Context { limits: &self.limits, capturing: self.is_capturing() }
     }
 
     fn check_kernel(&self, kernel: &Kernel) -> Result<()> {
@@ -276,103 +240,26 @@ impl CommandEncoder {
         Err(Error::Dispatch { kernel: kernel.name().into(), misuse: Misuse::ForeignKernel })
     }
 
-    /// Sends a checked dispatch on its way.
-    fn emit(&mut self, checked: Checked<'_>) -> Result<()> {
-        let Checked { kernel, bindings, accesses, narrowed, mut constants, grid, memory, label, kind, cost, opaque } =
-            checked;
-        self.split();
-        let mut ring = None;
-        if let ConstantsKind::Uniform { .. } = kernel.reflection().constants {
-            let (binding, block) = self.ring.place(&self.device, constants)?;
-            bindings.push(binding);
-            // The block is nobody's but the recording's.
-            ring = Some(self.number(&block, true));
-            // A Rust function reads its constants from the dispatch, however large they are.
-            if self.device.info().shader != ShaderFormat::Cpu {
-                constants = &[];
-            }
-        }
-        let label = if label.is_empty() { kernel.name() } else { label };
-        match &mut self.sink {
-            Sink::Live(issuer) => {
-                let pipeline = kernel.0.pipeline;
-                let command = DispatchCommand { pipeline, bindings, constants, grid, group_memory: memory, label };
-                let groups = if let Grid::Groups(groups) = grid { Some(groups) } else { None };
-                let about = About { label, kernel: Some(kernel), kind, groups, cost };
-                // SAFETY: the bindings were checked against buffers and limits; `used` and `tally` keep everything
-                // alive until the submission has ended; the issuer puts a barrier before what conflicts.
-                issuer.issue(&about, accesses, |recorder| unsafe { recorder.dispatch(&command) })?;
-                issuer.stats.dispatches += 1;
-                note(&mut self.used, kernel, accesses, narrowed);
-                self.tally.add(kernel, 1);
-            }
-            Sink::Capture(nodes) => {
-                note(&mut self.used, kernel, accesses, narrowed);
-                let node = Node::dispatch(kernel, bindings, std::mem::take(accesses), ring, constants, grid, memory);
-                let cost = cost.copied().unwrap_or_default();
-                nodes.push(Node { label: label.into(), kind, cost, opaque, ..node });
-            }
-        }
-        Ok(())
-    }
-
     fn transfer<const N: usize>(&mut self, label: &str, work: Work, accesses: [Access; N]) -> Result<()> {
         match &mut self.sink {
             Sink::Live(issuer) => {
-                let used = &self.used;
-                let about = About { label, kernel: None, kind: OpKind::Transfer, groups: None, cost: None };
-                issuer.issue(&about, &accesses, |recorder| {
+                let used = &self.lists.used;
+                let about = || About { label, kernel: None, kind: OpKind::Transfer, groups: None, cost: None };
+                issuer.issue(about, &accesses, |recorder| {
                     // SAFETY: ranges lie in live buffers that `used` keeps, are whole words, and do not overlap.
                     unsafe { work.transfer(recorder, &accesses, |r| used[r.0 as usize].allocation.raw) }
                 })?;
                 issuer.stats.transfers += 1;
-                note_transfer(&mut self.used, &accesses);
+                note_transfer(&mut self.lists.used, &accesses);
             }
             Sink::Capture(nodes) => {
-                note_transfer(&mut self.used, &accesses);
+                note_transfer(&mut self.lists.used, &accesses);
                 let accesses = accesses.into_iter().collect();
                 let (label, kind, cost) = (label.into(), OpKind::Transfer, Cost::default());
                 nodes.push(Node { work, accesses, label, kind, cost, opaque: false });
             }
         }
         Ok(())
-    }
-
-    /// The number of an allocation, which is kept alive from now on.
-    fn resource(&mut self, buffer: &Buffer) -> ResourceId {
-        self.number(buffer, self.retains)
-    }
-
-    fn number(&mut self, buffer: &Buffer, retain: bool) -> ResourceId {
-        let allocation = &buffer.allocation;
-        let hint = allocation.hint.load(Relaxed);
-        let known = (hint >> 32 == u64::from(self.id)).then_some(hint as u32);
-        let id = known.unwrap_or_else(|| {
-            let next = self.used.len() as u32;
-            let id = *self.known.entry(allocation.id).or_insert(next);
-            if id == next {
-                let kept = self.kept.as_ref().is_some_and(|kept| kept.has(allocation));
-                let held = match retain && !kept {
-                    true => Held::counted(allocation),
-                    // SAFETY: the set keeps it, and lives as long as this encoder and each flight of its parts; or the
-                    // caller of `retain_nothing` has promised.
-                    false => unsafe { Held::uncounted(allocation) },
-                };
-                self.used.push(Used { allocation: held, effect: Effect::default() });
-            }
-            allocation.hint.store(u64::from(self.id) << 32 | u64::from(id), Relaxed);
-            id
-        });
-        ResourceId(id)
-    }
-
-    /// What a kernel does with its slots, in their order.
-    fn accesses(&mut self, kernel: &Kernel, slots: &[Option<&Buffer>], bindings: &[Binding], accesses: &mut Accesses) {
-        for ((slot, buffer), bound) in kernel.0.reflection.slots.iter().zip(slots.iter().flatten()).zip(bindings) {
-            let range = bound.offset..bound.offset + bound.len;
-            let resource = self.resource(buffer);
-            accesses.push(Access::new(resource, range, slot.access));
-        }
     }
 
     fn transfer_access(&mut self, buffer: &Buffer, mode: Mode) -> Result<Access> {
@@ -398,20 +285,16 @@ impl CommandEncoder {
     }
 }
 
-/// A dispatch whose arguments fit. The lists are borrowed: they are too large to be moved from call to call.
-struct Checked<'a> {
-    kernel: &'a Kernel,
-    bindings: &'a mut Bindings,
-    accesses: &'a mut Accesses,
-    narrowed: bool,
-    constants: &'a [u8],
-    grid: Grid,
-    /// Threadgroup memory that is not the kernel's own.
-    memory: &'a [u32],
-    label: &'a str,
-    kind: OpKind,
-    cost: Option<&'a Cost>,
-    opaque: bool,
+impl Drop for CommandEncoder {
+    fn drop(&mut self) {
+        let mut lists = std::mem::take(&mut self.lists);
+        if let Sink::Live(issuer) = &mut self.sink {
+            lists.tracker = std::mem::take(&mut issuer.tracker);
+        }
+        let core = &self.device.0.core;
+        core.shelf.give(lists);
+        core.encoders.fetch_sub(1, Release);
+    }
 }
 
 /// Identity and name of each allocation, by its number.

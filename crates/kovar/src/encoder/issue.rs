@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use kovar_hal::Recorder;
 
-use crate::hazard::{Access, Cause, Conflict, NodeId, Tracing, Tracker};
+use crate::hazard::{Access, Cause, NodeId, Tracing, Tracker};
 use crate::profile::{About, Listing};
 use crate::stats::Stats;
 use crate::{Barriers, Error, Result, Timing};
@@ -43,42 +43,42 @@ impl Issuer {
         }
     }
 
-    /// Issues a command, with a barrier before it if it may not join the open group. The conflict that asked for the
-    /// barrier comes back.
-    pub(crate) fn issue(
+    /// Issues a command, with a barrier before it if it may not join the open group.
+    #[inline]
+    pub(crate) fn issue<'a>(
         &mut self,
-        about: &About<'_>,
+        about: impl Fn() -> About<'a>,
         accesses: &[Access],
         record: impl FnOnce(&mut dyn Recorder),
-    ) -> Result<Option<Conflict>> {
-        let conflict = match self.barriers {
-            Barriers::Serial => {
-                if !self.tracker.is_empty() {
-                    self.close(Cause::Caller);
+    ) -> Result<()> {
+        match self.barriers {
+            Barriers::Serial if self.tracker.is_empty() => {}
+            Barriers::Serial => self.close(Cause::Caller),
+            Barriers::Auto => {
+                if self.tracker.conflict(accesses).is_some() {
+                    self.close(Cause::Tracker);
                 }
-                None
             }
-            Barriers::Auto => self.tracker.conflict(accesses).inspect(|_| self.close(Cause::Tracker)),
-            Barriers::Manual => match self.tracker.conflict(accesses) {
-                None => None,
-                Some(conflict) => return Err(Error::MissingBarrier { label: about.label.into(), conflict }),
-            },
-        };
-        if self.tracker.is_empty() {
-            // The first of its group: nothing to leave out.
-        } else {
+            Barriers::Manual => {
+                if let Some(conflict) = self.tracker.conflict(accesses) {
+                    return Err(Error::MissingBarrier { label: about().label.into(), conflict });
+                }
+            }
+        }
+        // The first of its group has nothing to leave out.
+        if !self.tracker.is_empty() {
             self.stats.barriers_elided += 1;
         }
         record(self.recorder.as_mut());
         if let Some(tracing) = &mut self.tracing {
-            tracing.command(about.label, accesses);
+            tracing.command(about().label, accesses);
         }
         if let Some(listing) = &mut self.listing {
-            listing.push(about, accesses);
+            listing.push(&about(), accesses);
         }
         self.tracker.record(NodeId(self.nodes), accesses);
         self.nodes += 1;
-        Ok(conflict)
+        Ok(())
     }
 
     fn close(&mut self, cause: Cause) {

@@ -1,10 +1,8 @@
-use smallvec::SmallVec;
-
 use super::arguments::{self, Context};
-use super::dispatch::{Dispatch, GridSize, MAX_SLOTS, OpKind};
+use super::dispatch::{Dispatch, GridSize, OpKind};
 use super::touch::Touch;
 use crate::profile::Cost;
-use crate::{Buffer, Error, Kernel, Misuse, Result};
+use crate::{Error, Kernel, Misuse, Result};
 
 /// A dispatch whose kernel, grid and constants were checked and packed once. Only buffers are given when it is recorded.
 ///
@@ -26,14 +24,14 @@ use crate::{Buffer, Error, Kernel, Misuse, Result};
 #[derive(Debug, Clone)]
 pub struct DispatchRecord {
     pub(crate) kernel: Kernel,
-    pub(crate) constants: SmallVec<[u8; 64]>,
+    pub(crate) constants: Box<[u8]>,
     pub(crate) groups: [u32; 3],
-    pub(crate) group_memory: SmallVec<[u32; 2]>,
+    pub(crate) group_memory: Box<[u32]>,
     pub(crate) label: Box<str>,
     pub(crate) kind: OpKind,
     pub(crate) cost: Cost,
     pub(crate) opaque: bool,
-    pub(crate) touches: SmallVec<[Touch; 2]>,
+    pub(crate) touches: Box<[Touch]>,
 }
 
 impl DispatchRecord {
@@ -55,14 +53,14 @@ impl DispatchRecord {
             kovar_hal::Grid::Indirect { .. } => [0; 3],
         };
         Ok(DispatchRecord {
-            constants: SmallVec::from_slice(dispatch.constants),
+            constants: dispatch.constants.into(),
             groups,
-            group_memory: SmallVec::from_slice(dispatch.group_memory),
+            group_memory: dispatch.group_memory.into(),
             label: dispatch.label.into(),
             kind: dispatch.kind,
             cost: dispatch.cost.copied().unwrap_or_default(),
             opaque: dispatch.opaque,
-            touches: SmallVec::from_slice(dispatch.touches),
+            touches: dispatch.touches.into(),
             kernel,
         })
     }
@@ -70,13 +68,5 @@ impl DispatchRecord {
     /// The kernel that it runs.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
-    }
-
-    pub(crate) fn slots<'a>(&self, buffers: &[&'a Buffer]) -> ([Option<&'a Buffer>; MAX_SLOTS], Option<usize>) {
-        let mut slots = [None; MAX_SLOTS];
-        for (slot, buffer) in slots.iter_mut().zip(buffers) {
-            *slot = Some(*buffer);
-        }
-        (slots, (buffers.len() > MAX_SLOTS).then_some(MAX_SLOTS))
     }
 }

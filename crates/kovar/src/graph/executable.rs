@@ -221,19 +221,27 @@ impl Executable {
                 match &node.work {
                     Work::Barrier => issuer.force_barrier(),
                     Work::Dispatch(work) => {
-                        issuer.issue(&node.about(), &accesses, |recorder| {
-                            // SAFETY: capture checked the arguments; the places lie in live allocations that `used`
-                            // keeps; the issuer orders what conflicts, in terms of the real bytes.
-                            unsafe { work.record(recorder, &node.label, |part| self.binding(part)) }
-                        })?;
+                        issuer.issue(
+                            || node.about(),
+                            &accesses,
+                            |recorder| {
+                                // SAFETY: capture checked the arguments; the places lie in live allocations that `used`
+                                // keeps; the issuer orders what conflicts, in terms of the real bytes.
+                                unsafe { work.record(recorder, &node.label, |part| self.binding(part)) }
+                            },
+                        )?;
                         issuer.stats.dispatches += 1;
                     }
                     Work::Copy | Work::Fill(_) => {
                         let raw = |resource: ResourceId| self.claims.used[resource.0 as usize].allocation.raw;
-                        issuer.issue(&node.about(), &accesses, |recorder| {
-                            // SAFETY: as above.
-                            unsafe { node.work.transfer(recorder, &accesses, raw) }
-                        })?;
+                        issuer.issue(
+                            || node.about(),
+                            &accesses,
+                            |recorder| {
+                                // SAFETY: as above.
+                                unsafe { node.work.transfer(recorder, &accesses, raw) }
+                            },
+                        )?;
                         issuer.stats.transfers += 1;
                     }
                 }

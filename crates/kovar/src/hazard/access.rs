@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct ResourceId(pub u32);
 
 /// A command, numbered in the order of recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct NodeId(pub u32);
 
 /// What a command does with bytes.

@@ -20,14 +20,22 @@ const SETS: usize = 256;
 
 impl Touched {
     /// A command that conflicts with an access: through bytes that it wrote, or that it read if the access writes.
+    #[inline]
     fn conflict(&self, access: &Access) -> Option<(HazardKind, NodeId, Range<u64>)> {
         let writes = access.mode == Mode::Write;
-        let after_write = if writes { HazardKind::Waw } else { HazardKind::Raw };
-        if self.rows.is_empty() && access.rows.is_none() {
-            let written = self.writes.overlap(&access.range).map(|(node, hit)| (after_write, node, hit));
-            let read = || self.reads.overlap(&access.range).map(|(node, hit)| (HazardKind::War, node, hit));
-            return written.or_else(|| if writes { read() } else { None });
+        if !self.rows.is_empty() || access.rows.is_some() {
+            return self.conflict_in_rows(access);
         }
+        if let Some((node, hit)) = self.writes.overlap(&access.range) {
+            return Some((if writes { HazardKind::Waw } else { HazardKind::Raw }, node, hit));
+        }
+        let read = if writes { self.reads.overlap(&access.range) } else { None };
+        read.map(|(node, hit)| (HazardKind::War, node, hit))
+    }
+
+    fn conflict_in_rows(&self, access: &Access) -> Option<(HazardKind, NodeId, Range<u64>)> {
+        let writes = access.mode == Mode::Write;
+        let after_write = if writes { HazardKind::Waw } else { HazardKind::Raw };
         let span = access.span();
         let in_rows = |mode: Mode| {
             let of_mode = self.rows.iter().rev().filter(move |(_, other, _)| *other == mode);
@@ -66,10 +74,12 @@ pub struct Tracker {
 
 impl Tracker {
     /// The first conflict of these accesses with the open group, if there is one.
+    #[inline]
     pub fn conflict(&self, accesses: &[Access]) -> Option<Conflict> {
         accesses.iter().find_map(|access| self.conflict_of(access))
     }
 
+    #[inline]
     fn conflict_of(&self, access: &Access) -> Option<Conflict> {
         let touched = self.table.get(access.resource.0 as usize).filter(|t| t.group == self.group)?;
         let (kind, earlier, range) = touched.conflict(access)?;
@@ -77,6 +87,7 @@ impl Tracker {
     }
 
     /// Adds a command to the open group.
+    #[inline]
     pub fn record(&mut self, node: NodeId, accesses: &[Access]) {
         self.open += 1;
         for access in accesses {
@@ -111,6 +122,11 @@ impl Tracker {
         if self.group == 0 {
             self.table.clear();
         }
+    }
+
+    /// Forgets all but the memory of its lists.
+    pub(crate) fn restart(&mut self) {
+        self.close_group();
     }
 
     /// Commands in the open group.
