@@ -346,7 +346,8 @@ mod tests {
         let buffer = || device.buffer(DType::U32, &[16]).unwrap();
         let (from, to) = (buffer(), buffer());
         let before = HostView::writer(&from.allocation).unwrap();
-        let graph = Graph::capture(&device, "copy", |encoder| encoder.copy(&from, &to)).unwrap();
+        let mut graph = Graph::capture(&device, "copy", |encoder| encoder.copy(&from, &to)).unwrap();
+        graph.name("to", &to).unwrap();
         let mut copy = graph.compile(&ExecutableOptions::default()).unwrap();
         let is_refused = |result: Result<_>| matches!(result, Err(Error::Mapped { .. }));
         assert!(is_refused(copy.submit()), "a view older than the executable");
@@ -365,7 +366,7 @@ mod tests {
         copy.submit().unwrap().wait().unwrap();
         // What an executable left behind is nobody's any more.
         let other = buffer();
-        copy.rebind(&to, &other).unwrap();
+        copy.rebind(&[("to", &other)]).unwrap();
         let _writer = HostView::writer(&to.allocation).unwrap();
         copy.submit().unwrap().wait().unwrap();
     }

@@ -2,7 +2,7 @@ use kovar_hal::HalError;
 
 use crate::admission::Bytes;
 use crate::hazard::Conflict;
-use crate::{DType, Misfit, Misuse, Trap};
+use crate::{DType, Misfit, Misuse, Trap, Unbindable};
 
 /// Result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -137,6 +137,16 @@ pub enum Error {
         label: String,
         /// What is wrong.
         message: String,
+    },
+    /// A name that a buffer of a graph cannot have, or a buffer that cannot go by a name.
+    #[error("graph {label:?}, binding {name:?}: {reason}")]
+    Binding {
+        /// Label of the graph.
+        label: String,
+        /// The name.
+        name: String,
+        /// What is wrong.
+        reason: Unbindable,
     },
     /// Work, or an access of the host, that would come between the parts of a recording.
     #[error("{label:?} would use buffer {buffer:?} between two parts of {recording:?}; commit that recording first")]

@@ -58,7 +58,7 @@ pub use kovar_hal::{
     MemoryInfo, MemoryKind, Race, RacePlace, RaceSide, ShaderFormat, Subgroup, TimeSpan, Timing,
 };
 pub use map::{Mapped, MappedMut};
-pub use misuse::{Misfit, Misuse, Trap};
+pub use misuse::{Misfit, Misuse, Trap, Unbindable};
 pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions, Split};
 pub use pool::PoolStats;
 pub use stats::{KernelStats, Stats};

@@ -1,4 +1,6 @@
-//! What is wrong with kernels and dispatches.
+//! What is wrong with kernels, dispatches and bindings.
+
+use crate::DType;
 
 /// WGSL of which the translator makes something else, without a word. The first three on all devices, the others on Metal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -232,4 +234,107 @@ pub enum Misuse {
     /// Copy or fill with ranges that do not fit.
     #[error("{0}")]
     Transfer(String),
+}
+
+/// Why a buffer does not get a name in a graph, or does not take the place of the one that has it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unbindable {
+    /// No buffer goes by the name.
+    #[error("no buffer goes by this name; the names are {known:?}")]
+    Unknown {
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A buffer has the name already, or the buffer has another name.
+    #[error("buffer {buffer:?} is {name:?} already")]
+    Taken {
+        /// The name that there is.
+        name: String,
+        /// Label of the buffer that goes by it.
+        buffer: String,
+    },
+    /// The commands do not use the buffer.
+    #[error("the commands do not use buffer {buffer:?}")]
+    Unused {
+        /// Its label.
+        buffer: String,
+    },
+    /// The commands use more of the allocation than the buffer that was named.
+    #[error("buffer {buffer:?} is bytes {start}..{end} of its allocation, of which the commands use {first}..{last}")]
+    Beyond {
+        /// Label of the buffer.
+        buffer: String,
+        /// Its first byte.
+        start: u64,
+        /// One past its last.
+        end: u64,
+        /// First byte that the commands use.
+        first: u64,
+        /// One past the last.
+        last: u64,
+    },
+    /// Scratch of a capture, which has no memory of its own.
+    #[error("buffer {buffer:?} is scratch of a capture")]
+    Transient {
+        /// Its label.
+        buffer: String,
+    },
+    /// A buffer of another device.
+    #[error("buffer {buffer:?} belongs to another device")]
+    Foreign {
+        /// Its label.
+        buffer: String,
+    },
+    /// Elements of another type.
+    #[error("buffer {buffer:?} holds {given}, the commands take {wanted}")]
+    DType {
+        /// Its label.
+        buffer: String,
+        /// What it holds.
+        given: DType,
+        /// What was named.
+        wanted: DType,
+    },
+    /// Another number of bytes.
+    #[error("buffer {buffer:?} has {given} bytes, the commands take {wanted}")]
+    Bytes {
+        /// Its label.
+        buffer: String,
+        /// Its bytes.
+        given: u64,
+        /// Bytes of what was named; whole words of them must be there.
+        wanted: u64,
+    },
+    /// It begins where the device cannot bind what the commands bind of it.
+    #[error("buffer {buffer:?} begins at byte {offset}, {distance} from where a multiple of {alignment} would put it")]
+    Misaligned {
+        /// Its label.
+        buffer: String,
+        /// Its first byte in its allocation.
+        offset: u64,
+        /// How far that is over.
+        distance: u64,
+        /// The device's alignment.
+        alignment: u64,
+    },
+    /// The commands write it, and it is imported memory.
+    #[error("the commands write it, and buffer {buffer:?} is imported memory, which is read-only")]
+    ReadOnly {
+        /// Its label.
+        buffer: String,
+    },
+    /// It shares bytes with another buffer of the commands, and one of the two is written: the commands were put in order
+    /// without knowing that.
+    #[error("bytes {start}..{end} of buffer {buffer:?} are {other:?} as well, and one of the two is written")]
+    Aliased {
+        /// Label of the buffer.
+        buffer: String,
+        /// The name of the other one in the graph, or its label.
+        other: String,
+        /// First byte that both have, in the allocation.
+        start: u64,
+        /// One past the last.
+        end: u64,
+    },
 }

@@ -30,7 +30,8 @@ fn within(inner: &Range<u64>, outer: &Range<u64>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-fn hull(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
+/// From the first byte to the last of both, of which the first may be empty.
+pub(crate) fn hull(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     if a.is_empty() { b.clone() } else { a.start.min(b.start)..a.end.max(b.end) }
 }
 

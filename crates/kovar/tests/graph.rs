@@ -231,11 +231,11 @@ fn a_chain_of_scratch_needs_two_places() {
 }
 
 #[test]
-fn an_executable_repeats_rebinds_and_refuses_what_does_not_fit() {
+fn an_executable_repeats_its_commands() {
     let device = cpu();
     let kernel = device.kernel(&AXPY, &[]).unwrap();
     let x = device.upload(&[1.0f32; N], &[N]).unwrap();
-    let (y, z) = (device.buffer(DType::F32, &[N]).unwrap(), device.buffer(DType::F32, &[N]).unwrap());
+    let y = device.buffer(DType::F32, &[N]).unwrap();
     let ops = [Op { from: 0, to: 1, part: 2, a: 1 }];
     let graph = Graph::capture(&device, "step", |e| record(e, &kernel, &[x.clone(), y.clone()], &ops)).unwrap();
     let mut step = graph.compile(&ExecutableOptions { repeat: 8, ..Default::default() }).unwrap();
@@ -244,17 +244,6 @@ fn an_executable_repeats_rebinds_and_refuses_what_does_not_fit() {
         drop(step.submit().unwrap());
     }
     assert_eq!(y.read::<f32>().unwrap()[N - 1], 800.0);
-    let before = device.stats();
-    step.rebind(&y, &z).unwrap();
-    step.submit().unwrap().wait().unwrap();
-    assert_eq!((y.read::<f32>().unwrap()[0], z.read::<f32>().unwrap()[0]), (800.0, 8.0));
-    assert_eq!((device.stats() - before).command_buffers, 2);
-    assert!(matches!(step.rebind(&y, &x), Err(Error::Graph { .. })), "y is no longer used");
-    assert!(matches!(step.rebind(&z, &x), Err(Error::Graph { .. })), "x is used already");
-    let short = device.buffer(DType::F32, &[N / 2]).unwrap();
-    assert!(matches!(step.rebind(&z, &short), Err(Error::Graph { .. })));
-    step.submit().unwrap().wait().unwrap();
-    assert_eq!(z.read::<f32>().unwrap()[0], 16.0);
 }
 
 #[test]

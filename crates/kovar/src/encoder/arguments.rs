@@ -85,8 +85,8 @@ pub(super) fn bindings<'a>(
             return Err(unbound(kernel, slot));
         };
         let binding = binding(buffer);
-        if let Some(misfit) = Misfit::of(kernel, wanted, buffer, &binding, context) {
-            return Err(misfit.tell(kernel, slot, buffer, context.limits));
+        if let Some(wrong) = Wrong::of(kernel, wanted, buffer, &binding, context) {
+            return Err(wrong.tell(kernel, slot, buffer, context.limits));
         }
         twice |= bindings.iter().any(|before| before.buffer.id == binding.buffer.id);
         bindings.push(binding);
@@ -104,7 +104,7 @@ fn unbound(kernel: &Kernel, slot: usize) -> Error {
 
 /// What is wrong with a buffer in a slot.
 #[derive(Clone, Copy)]
-enum Misfit {
+enum Wrong {
     Foreign,
     Transient,
     Mapped,
@@ -114,25 +114,25 @@ enum Misfit {
     ReadOnly,
 }
 
-impl Misfit {
+impl Wrong {
     #[inline]
-    fn of(kernel: &Kernel, wanted: &Slot, buffer: &Buffer, bound: &Binding, context: Context<'_>) -> Option<Misfit> {
+    fn of(kernel: &Kernel, wanted: &Slot, buffer: &Buffer, bound: &Binding, context: Context<'_>) -> Option<Wrong> {
         let Context { limits, capturing } = context;
         let writes = wanted.access == Mode::Write;
         if !Arc::ptr_eq(&buffer.allocation.core, &kernel.0.core) {
-            Some(Misfit::Foreign)
+            Some(Wrong::Foreign)
         } else if buffer.allocation.transient && !capturing {
-            Some(Misfit::Transient)
+            Some(Wrong::Transient)
         } else if !capturing && buffer.is_mapped_against(writes) {
-            Some(Misfit::Mapped)
+            Some(Wrong::Mapped)
         } else if bound.offset & (limits.storage_alignment - 1) != 0 {
-            Some(Misfit::Misaligned)
+            Some(Wrong::Misaligned)
         } else if bound.len > limits.binding {
-            Some(Misfit::TooLong)
+            Some(Wrong::TooLong)
         } else if bound.len < wanted.min_bytes {
-            Some(Misfit::TooShort)
+            Some(Wrong::TooShort)
         } else if writes && buffer.allocation.read_only {
-            Some(Misfit::ReadOnly)
+            Some(Wrong::ReadOnly)
         } else {
             None
         }
@@ -144,15 +144,15 @@ impl Misfit {
         let size = |label, reason: String| Misuse::Size { slot, label, bytes: bound.len, reason };
         let alignment = limits.storage_alignment;
         let misuse = match self {
-            Misfit::Foreign => Misuse::Foreign { slot, label },
-            Misfit::Transient => Misuse::Transient { slot },
-            Misfit::Mapped => Misuse::Mapped { slot, label },
-            Misfit::Misaligned => Misuse::Misaligned { slot, label, offset: bound.offset, alignment },
-            Misfit::TooLong => size(label, format!("this device binds at most {}", limits.binding)),
-            Misfit::TooShort => {
+            Wrong::Foreign => Misuse::Foreign { slot, label },
+            Wrong::Transient => Misuse::Transient { slot },
+            Wrong::Mapped => Misuse::Mapped { slot, label },
+            Wrong::Misaligned => Misuse::Misaligned { slot, label, offset: bound.offset, alignment },
+            Wrong::TooLong => size(label, format!("this device binds at most {}", limits.binding)),
+            Wrong::TooShort => {
                 size(label, format!("the kernel wants at least {}", kernel.reflection().slots[slot].min_bytes))
             }
-            Misfit::ReadOnly => size(label, "imported memory is read-only, and the kernel writes this slot".into()),
+            Wrong::ReadOnly => size(label, "imported memory is read-only, and the kernel writes this slot".into()),
         };
         refuse(kernel, misuse)
     }

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use kovar_hal::{Binding, CommandBuffer, MemoryKind, OpenOptions, RecorderDesc, Timing};
@@ -14,7 +15,7 @@ use crate::kernel::Tally;
 use crate::poison::Effect;
 use crate::profile::{Command, Listing};
 use crate::stats::Stats;
-use crate::{Barriers, Buffer, DType, Device, Error, Kernel, Result, Submission};
+use crate::{Barriers, DType, Device, Kernel, Result, Submission};
 
 /// How a graph is made ready.
 #[derive(Debug, Clone)]
@@ -39,17 +40,23 @@ impl Default for ExecutableOptions {
 struct Copy {
     commands: Arc<dyn CommandBuffer>,
     last: u64,
+    /// That of the bindings with which it was recorded.
+    version: u64,
 }
 
 /// A graph with its memory and its commands recorded: submitted again and again with no re-recording.
 pub struct Executable {
-    device: Device,
-    graph: Graph,
+    pub(super) device: Device,
+    pub(super) graph: Graph,
     options: ExecutableOptions,
     plan: MemoryPlan,
     /// Where each numbered allocation of the graph lies.
-    places: Vec<Place>,
-    claims: Claims,
+    pub(super) places: Vec<Place>,
+    /// Bytes that the commands use of each named buffer, as captured.
+    pub(super) hulls: Vec<Range<u64>>,
+    pub(super) claims: Claims,
+    /// Goes up with each change of a binding.
+    pub(super) version: u64,
     kernels: Arc<[Kernel]>,
     tally: Tally,
     copies: SmallVec<[Copy; 2]>,
@@ -59,12 +66,12 @@ pub struct Executable {
     listed: Option<Arc<[Command]>>,
 }
 
-/// An allocation, and where in it the bytes of a numbered one begin.
+/// An allocation, and where in it the bytes of a numbered one begin: modulo 2^64, for a view may go to an earlier place.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// Index in `used`, which is also the number for the tracker.
-    used: u32,
-    base: u64,
+    pub(super) used: u32,
+    pub(super) base: u64,
 }
 
 impl Executable {
@@ -93,13 +100,16 @@ impl Executable {
                 tally.add(&work.kernel, u64::from(options.repeat.max(1)));
             }
         }
+        let hulls = graph.hulls();
         let mut executable = Executable {
             device,
             graph,
             options: options.clone(),
             plan,
             places,
+            hulls,
             claims: Claims::new(used.into()),
+            version: 0,
             kernels: tally.kernels(),
             tally,
             copies: SmallVec::new(),
@@ -107,7 +117,10 @@ impl Executable {
             stats: Stats::default(),
             listed: None,
         };
-        executable.record()?;
+        for _ in 0..options.in_flight.max(1) {
+            let copy = Copy { commands: executable.record()?, last: 0, version: 0 };
+            executable.copies.push(copy);
+        }
         Ok(executable)
     }
 
@@ -130,10 +143,14 @@ impl Executable {
     /// options allow, waits for the oldest first.
     ///
     /// # Errors
-    /// [`Error::Mapped`] if the host holds a view of a buffer that the commands use, device errors.
+    /// [`Error::Mapped`](crate::Error::Mapped) if the host holds a view of a buffer that the commands use, device errors.
     pub fn submit(&mut self) -> Result<Submission> {
+        self.device.0.core.wait_for(self.copies[self.next].last)?;
+        if self.copies[self.next].version != self.version {
+            self.copies[self.next].commands = self.record()?;
+            self.copies[self.next].version = self.version;
+        }
         let copy = &mut self.copies[self.next];
-        self.device.0.core.wait_for(copy.last)?;
         let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
         let (label, listed) = (&self.graph.label, self.listed.clone());
         let work = device::Work { listed, ..device::Work::new(commands, used, kernels, label) };
@@ -145,50 +162,8 @@ impl Executable {
         Ok(submission)
     }
 
-    /// Puts another buffer in the place of one that the graph uses, of the same length.
-    ///
-    /// # Errors
-    /// [`Error::Graph`] if the graph does not use the first, or the second does not fit; device errors.
-    pub fn rebind(&mut self, from: &Buffer, to: &Buffer) -> Result<()> {
-        let wrong = |message: String| Error::Graph { label: self.graph.label.clone(), message };
-        let number = self.graph.used.iter().position(|used| Arc::ptr_eq(&used.allocation, &from.allocation));
-        let number = number.ok_or_else(|| wrong(format!("does not use {:?}", from.label())))?;
-        let entry = &self.graph.used[number];
-        let fits = to.allocation.raw.len >= entry.allocation.raw.len && to.offset == 0 && from.offset == 0;
-        if !fits || to.allocation.transient || (entry.is_written() && to.allocation.read_only) {
-            return Err(wrong(format!("{:?} cannot take the place of {:?}", to.label(), from.label())));
-        }
-        if !Arc::ptr_eq(&to.allocation.core, &self.device.0.core) {
-            return Err(wrong(format!("{:?} belongs to another device", to.label())));
-        }
-        if self.claims.used.iter().any(|used| Arc::ptr_eq(&used.allocation, &to.allocation)) {
-            return Err(wrong(format!("uses {:?} already, in another place", to.label())));
-        }
-        let entry = Used { allocation: Held::counted(&to.allocation), effect: entry.effect.clone() };
-        let mut used: Vec<Used> = self.claims.used.iter().cloned().collect();
-        used[self.places[number].used as usize] = entry.clone();
-        let before = std::mem::replace(&mut self.claims, Claims::new(used.into()));
-        if let Err(error) = self.record() {
-            self.claims = before;
-            return Err(error);
-        }
-        self.graph.used[number] = entry;
-        Ok(())
-    }
-
-    /// Records the command buffers anew.
-    fn record(&mut self) -> Result<()> {
-        for copy in &self.copies {
-            self.device.0.core.wait_for(copy.last)?;
-        }
-        let copies: Result<_> =
-            (0..self.options.in_flight.max(1)).map(|_| Ok(Copy { commands: self.record_copy()?, last: 0 })).collect();
-        self.copies = copies?;
-        self.next = 0;
-        Ok(())
-    }
-
-    fn record_copy(&mut self) -> Result<Arc<dyn CommandBuffer>> {
+    /// Records a command buffer.
+    fn record(&mut self) -> Result<Arc<dyn CommandBuffer>> {
         let desc = RecorderDesc { label: &self.graph.label, timing: self.options.timing, reusable: true };
         let recorder = self.device.0.core.hal.create_recorder(&desc)?;
         let mut issuer = Issuer::new(recorder, Barriers::Auto, self.options.timing);
@@ -253,13 +228,17 @@ impl Executable {
     /// An access in terms of the real allocations.
     fn moved(&self, access: &Access) -> Access {
         let Place { used, base } = self.places[access.resource.0 as usize];
-        let range = base + access.range.start..base + access.range.end;
+        let range = base.wrapping_add(access.range.start)..base.wrapping_add(access.range.end);
         Access { resource: ResourceId(used), range, ..access.clone() }
     }
 
     fn binding(&self, part: &Part) -> Binding {
         let Place { used, base } = self.places[part.resource.0 as usize];
-        Binding { buffer: self.claims.used[used as usize].allocation.raw, offset: base + part.offset, len: part.len }
+        Binding {
+            buffer: self.claims.used[used as usize].allocation.raw,
+            offset: base.wrapping_add(part.offset),
+            len: part.len,
+        }
     }
 }
 

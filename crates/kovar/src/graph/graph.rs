@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use super::named::Named;
 use super::plan::MemoryPlan;
 use super::{Executable, ExecutableOptions, reorder};
 use crate::encoder::{Captured, Node, NodeGrid, Work};
@@ -36,6 +37,7 @@ pub struct Graph {
     pub(crate) label: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) used: Vec<Used>,
+    pub(super) named: Vec<Named>,
 }
 
 /// Which commands run together, and why the groups end where they end.
@@ -60,7 +62,7 @@ impl Graph {
         let mut encoder = CommandEncoder::capturing(device.clone(), label.into());
         record(&mut encoder)?;
         let Captured { nodes, used } = encoder.captured();
-        Ok(Graph { device: device.clone(), label: label.into(), nodes, used })
+        Ok(Graph { device: device.clone(), label: label.into(), nodes, used, named: Vec::new() })
     }
 
     /// Commands.

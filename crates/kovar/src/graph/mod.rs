@@ -4,6 +4,7 @@ mod executable;
 mod fuse;
 #[allow(clippy::module_inception)]
 mod graph;
+mod named;
 mod plan;
 mod reorder;
 
