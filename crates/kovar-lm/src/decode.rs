@@ -31,7 +31,7 @@ pub(crate) enum Ending<'a> {
 /// Captures the step of one token, fused and reordered.
 pub(crate) fn capture(model: &Model, state: &State<'_>, ending: &Ending<'_>) -> Result<Graph> {
     let mut graph = capture_plain(model, state, ending)?;
-    graph.fuse(kovar_ops::fusion_rules())?;
+    graph.fuse(kovar_ops::fusion_rules_for(model.device()))?;
     graph.reorder(LOOK_AHEAD);
     Ok(graph)
 }

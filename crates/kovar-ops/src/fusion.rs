@@ -6,8 +6,19 @@ use crate::linear::fast::{self, FastParams, Geometry, PLAIN, Shape, Stored, Work
 use crate::{add_norm, cache, norm, norm_rotary, rotary};
 
 /// The rules, in the order in which they are to be applied: longer patterns before those that they contain.
+const ALL: &[Rule] = &[NORM_GATED, NORM_THREE, NORM_PRODUCT, PRODUCT_ADD, KEYS_TO_CACHE, HEADS, ADD_NORM];
+
+/// On the CPU each task of a product would do again what stands before it, which costs more than it saves.
+const CPU: &[Rule] = &[KEYS_TO_CACHE, HEADS, ADD_NORM];
+
+/// Every rule. They are right on every device; not all of them pay everywhere.
 pub fn fusion_rules() -> &'static [Rule] {
-    &[NORM_GATED, NORM_THREE, NORM_PRODUCT, PRODUCT_ADD, KEYS_TO_CACHE, HEADS, ADD_NORM]
+    ALL
+}
+
+/// The rules that make a graph faster on a device.
+pub fn fusion_rules_for(device: &Device) -> &'static [Rule] {
+    if device.info().backend == kovar::Backend::Cpu { CPU } else { ALL }
 }
 
 const fn flow(from: (usize, usize), to: (usize, usize)) -> Flow {
@@ -58,12 +69,8 @@ const PRODUCT_ADD: Rule = Rule {
     },
 };
 
-/// What surrounds products of rounded rows becomes one command with them, if the matrices are stored alike. On the CPU
-/// each task would do again what stands before the product, so that this costs more than it saves.
+/// What surrounds products of rounded rows becomes one command with them, if the matrices are stored alike.
 fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -> Result<Option<Replacement>> {
-    if device.info().backend == kovar::Backend::Cpu {
-        return Ok(None);
-    }
     let products: Vec<_> = found.commands.iter().filter(|command| command.kernel().name() == PLAIN).collect();
     let Some(sizes) = products.iter().map(|p| p.constants::<FastParams>()).collect::<Option<Vec<_>>>() else {
         return Ok(None);
@@ -74,7 +81,9 @@ fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -
     };
     let (Some(first), Some(size)) = (products.first(), sizes.first()) else { return Ok(None) };
     let n = |at: usize| sizes.get(at).map_or(0, |size| size.n);
-    let alike = products.iter().all(|product| stored(product) == stored(first));
+    // The same bytes may be seen as rows of another length.
+    let alike = products.iter().all(|product| stored(product) == stored(first))
+        && sizes.iter().all(|other| (other.m, other.k) == (size.m, size.k));
     let (Some(stored), Some(head), true) = (stored(first), found.commands.first(), alike) else { return Ok(None) };
     let mut params = FastParams { n1: n(1), n2: n(2), ..*size };
     let mut slots = vec![if shape == Shape::Add { first.slot(0) } else { head.slot(0) }, y];
@@ -158,8 +167,8 @@ fn heads(device: &Device, found: &Match<'_>, to_cache: bool) -> Result<Option<Re
     }
     let (capacity, y) = match found.commands.get(2) {
         Some(write) if to_cache => match write.constants::<cache::Constants>() {
-            Some(c) => (c.capacity, write.slot(2)),
-            None => return Ok(None),
+            Some(c) if (c.rows, c.width) == (r.rows, r.heads * r.half * 2) => (c.capacity, write.slot(2)),
+            _ => return Ok(None),
         },
         _ => (0, turn.slot(3)),
     };

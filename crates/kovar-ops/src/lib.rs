@@ -27,7 +27,7 @@ mod simd;
 pub mod step;
 
 pub use forms::{KernelForm, all_kernels};
-pub use fusion::fusion_rules;
+pub use fusion::{fusion_rules, fusion_rules_for};
 pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
 
 /// How exactly products with quantised weights are computed.

@@ -1,6 +1,9 @@
 //! Products with what surrounds them in one command: what does not fit, and what a fusion rule may do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
+use common::{Command, KEPT, Op, World};
 use kovar::{Backend, CommandEncoder, DType, Device, Graph};
 use kovar_checks::ops::harness::cpu;
 use kovar_checks::ops::sample::{Random, Sample};
@@ -68,4 +71,111 @@ fn rules_lose_nothing() {
     );
     let kept = fused([4, 4, 4], true);
     assert_eq!(kept[0], "rms_norm", "the norm is read elsewhere: {kept:?}");
+}
+
+/// A rule, commands that it takes together, and the buffers that are lost.
+type Case = (&'static str, Vec<Command>, &'static [usize]);
+
+/// The pattern of each rule at its simplest. Inputs and outputs are kept, everything between is scratch.
+fn cases() -> Vec<Case> {
+    let [s, t, u, v] = [0, 1, 2, 3].map(|at| KEPT + at);
+    let command = |op, [a, b]: [usize; 2], y| Command { op, a, b, y, narrow: false, which: 0 };
+    let one = |op, a, y| command(op, [a, a], y);
+    vec![
+        (
+            "norm + gate and up + activation",
+            vec![one(Op::Norm, 0, s), one(Op::Product, s, t), one(Op::Product, s, u), command(Op::Silu, [t, u], 1)],
+            &[KEPT, KEPT + 1, KEPT + 2],
+        ),
+        (
+            "norm + three products",
+            vec![one(Op::Norm, 0, s), one(Op::Product, s, t), one(Op::Product, s, u), one(Op::Product, s, v)],
+            &[KEPT],
+        ),
+        ("norm + product", vec![one(Op::Norm, 0, s), one(Op::Product, s, 1)], &[KEPT]),
+        ("product + add", vec![one(Op::Product, 0, s), command(Op::Add, [1, s], 2)], &[KEPT]),
+        (
+            "head norm + rotary + cache write",
+            vec![one(Op::HeadNorm, 0, s), one(Op::Rotary, s, t), one(Op::Write, t, 1)],
+            &[KEPT, KEPT + 1],
+        ),
+        ("head norm + rotary", vec![one(Op::HeadNorm, 0, s), one(Op::Rotary, s, 1)], &[KEPT]),
+        // The sum stays: it goes on to the next addition.
+        ("add + norm", vec![command(Op::Add, [0, 1], s), one(Op::Norm, s, 2)], &[]),
+    ]
+}
+
+/// How often a rule is applied to these commands.
+fn applied(world: &World, rule: &str, commands: &[Command]) -> usize {
+    let rule = fusion_rules().iter().find(|known| known.name == rule).unwrap();
+    let mut graph = world.capture(commands);
+    let [(_, times)] = graph.fuse(&[*rule]).unwrap()[..] else { panic!("one rule") };
+    assert!(graph.verify().is_proved());
+    assert_eq!(graph.len() + times * (rule.commands.len() - 1), commands.len());
+    times
+}
+
+fn null_world() -> World {
+    World::new(Device::open(&kovar::DeviceOptions::of(Backend::Null)).unwrap(), 1)
+}
+
+#[test]
+fn each_rule_applies() {
+    let names: Vec<_> = fusion_rules().iter().map(|rule| rule.name).collect();
+    for (rule, commands, _) in cases() {
+        assert!(names.contains(&rule));
+        assert_eq!(applied(&null_world(), rule, &commands), 1, "{rule}");
+    }
+    assert_eq!(cases().len(), names.len(), "a case for each of {names:?}");
+}
+
+#[test]
+fn what_another_command_touches_is_not_lost() {
+    let world = null_world();
+    for (rule, commands, lost) in cases() {
+        for buffer in lost {
+            let reader = Command { op: Op::Add, a: *buffer, b: 0, y: 3, narrow: false, which: 0 };
+            // Writing a row of a cache leaves the others as they are.
+            let writer = Command { op: Op::Write, a: 0, b: 0, y: *buffer, narrow: false, which: 0 };
+            for at in 1..=commands.len() {
+                for other in [reader, writer] {
+                    let mut commands = commands.clone();
+                    // Before it is written, too: it may be what an earlier submission left there.
+                    commands.insert(at, other);
+                    assert_eq!(applied(&world, rule, &commands), 0, "{rule}: {other:?} at {at}");
+                }
+            }
+        }
+        let other = Command { op: Op::Add, a: 0, b: 1, y: 3, narrow: false, which: 0 };
+        assert_eq!(applied(&world, rule, &[&commands[..], &[other]].concat()), 1, "{rule}: it is no reader");
+    }
+}
+
+/// The host can read it, and so can a later submission.
+#[test]
+fn what_the_caller_keeps_is_not_lost() {
+    let world = null_world();
+    for (rule, commands, lost) in cases() {
+        for buffer in lost {
+            let kept = |number: usize| if number == *buffer { 3 } else { number };
+            let with = |c: &Command| Command { a: kept(c.a), b: kept(c.b), y: kept(c.y), ..*c };
+            let commands: Vec<_> = commands.iter().map(with).collect();
+            assert_eq!(applied(&world, rule, &commands), 0, "{rule}: buffer {buffer} is kept");
+        }
+    }
+}
+
+#[test]
+fn the_same_bytes_in_other_rows_are_not_the_same() {
+    let world = null_world();
+    for (rule, commands, _) in cases() {
+        // What works on single numbers, or on each head alone, does not care for rows.
+        let cares = |c: &Command| !matches!(c.op, Op::Silu | Op::Add | Op::HeadNorm);
+        let caring: Vec<_> = (0..commands.len()).filter(|at| cares(&commands[*at])).collect();
+        for at in caring.iter().filter(|_| caring.len() > 1) {
+            let mut commands = commands.clone();
+            commands[*at].narrow = true;
+            assert_eq!(applied(&world, rule, &commands), 0, "{rule}: command {at} sees two rows");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub struct Flow {
 /// A rewrite rule: a pattern of kernels and of the buffers between them, and what takes their place.
 ///
 /// A rule is applied only where it loses nothing: what an intermediate command writes and the replacement does not must
-/// be scratch of the graph that no other command reads.
+/// be scratch of the graph that no other command touches.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     /// Its name, in reports.
@@ -174,27 +174,24 @@ impl Graph {
         }
     }
 
-    /// Whether everything that the match writes is written by the replacement too, or is scratch read by nobody else.
+    /// Whether everything that the match writes is written by the replacement too, or is scratch that no other command
+    /// touches. What two of its commands write, or the replacement reads, has had a value in between that would be lost.
     fn loses_nothing(&self, found: &[usize], replacement: &Node) -> bool {
-        let writes =
-            |node: &Node| -> Vec<Access> { node.accesses.iter().filter(|a| a.mode == Mode::Write).cloned().collect() };
-        let kept = writes(replacement);
-        let touches = |access: &Access, lost: &Access| {
-            access.resource == lost.resource
-                && access.range.start < lost.range.end
-                && lost.range.start < access.range.end
-        };
-        found.iter().flat_map(|at| writes(&self.nodes[*at])).all(|lost| {
-            let is_kept = kept.iter().any(|k| {
-                let all = k.range.start <= lost.range.start && lost.range.end <= k.range.end;
-                k.resource == lost.resource && k.rows.is_none() && all
+        let accesses = found.iter().flat_map(|at| &self.nodes[*at].accesses);
+        let written: Vec<&Access> = accesses.filter(|access| access.mode == Mode::Write).collect();
+        written.iter().enumerate().all(|(number, access)| {
+            let is_written_twice = written[..number].iter().any(|other| meet(other, access));
+            let is_read = replacement.accesses.iter().any(|other| other.mode == Mode::Read && meet(other, access));
+            let is_kept = replacement.accesses.iter().any(|kept| {
+                let all = kept.range.start <= access.range.start && access.range.end <= kept.range.end;
+                kept.mode == Mode::Write && kept.resource == access.resource && kept.rows.is_none() && all
             });
-            let is_scratch = self.used[lost.resource.0 as usize].allocation.transient;
-            let read_elsewhere = || {
+            let is_scratch = self.used[access.resource.0 as usize].allocation.transient;
+            let is_used_elsewhere = || {
                 let others = self.nodes.iter().enumerate().filter(|(at, _)| !found.contains(at));
-                others.flat_map(|(_, node)| &node.accesses).any(|a| a.mode == Mode::Read && touches(a, &lost))
+                others.flat_map(|(_, node)| &node.accesses).any(|other| meet(other, access))
             };
-            is_kept || (is_scratch && !read_elsewhere())
+            !is_written_twice && !is_read && (is_kept || (is_scratch && !is_used_elsewhere()))
         })
     }
 
@@ -259,10 +256,13 @@ fn fused_cost<'a>(costs: impl DoubleEndedIterator<Item = &'a Cost> + Clone) -> C
 fn is_aliased(node: &Node) -> bool {
     node.accesses.iter().enumerate().any(|(at, a)| {
         let mut others = node.accesses.iter().enumerate().filter(|(other, _)| *other != at);
-        let overlap =
-            |b: &Access| a.resource == b.resource && a.range.start < b.range.end && b.range.start < a.range.end;
-        a.mode == Mode::Write && others.any(|(_, b)| overlap(b))
+        a.mode == Mode::Write && others.any(|(_, b)| meet(a, b))
     })
+}
+
+/// Whether two accesses share bytes, whatever rows they touch.
+fn meet(a: &Access, b: &Access) -> bool {
+    a.resource == b.resource && a.range.start < b.range.end && b.range.start < a.range.end
 }
 
 fn matched(node: &Node) -> Option<Matched<'_>> {
