@@ -2,6 +2,7 @@ use kovar::{Buffer, DType, Error, Result};
 
 /// A weight matrix [n, k] as it is on disk; `y = x Wᵀ`.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a model has some hundreds, nearly all of them quantised")]
 pub enum Matrix {
     /// f32, f16 or bf16.
     Dense(DenseMatrix),
