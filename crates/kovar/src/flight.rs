@@ -131,7 +131,7 @@ impl Flights {
     }
 
     /// Gives up the parts of a recording: what they wrote, and will have written, is no result.
-    pub(crate) fn condemn(&mut self, recording: u32) {
+    pub(crate) fn condemn(&mut self, recording: u64) {
         let of_it = |flight: &&mut Flight| flight.part.as_ref().is_some_and(|part| part.recording == recording);
         self.list.iter_mut().filter(of_it).for_each(|flight| flight.condemned = true);
         self.failed = true;

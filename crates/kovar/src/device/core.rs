@@ -40,7 +40,7 @@ pub(crate) struct Core {
     /// Locked before `submitted`.
     pub(super) ring: Mutex<Ring>,
     pub(super) next_allocation: AtomicU64,
-    /// The number of the next encoder in the upper half, those that live in the lower.
+    /// The number of the next encoder in the upper bits, how many live in the lower 24: see `LIVING`.
     pub(crate) encoders: AtomicU64,
     /// Lists for recordings.
     pub(crate) shelf: Shelf,

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 #[derive(Clone, Default)]
 pub(crate) struct Part {
     /// Number of its encoder.
-    pub(crate) recording: u32,
+    pub(crate) recording: u64,
     /// Whether another follows.
     pub(crate) more: bool,
     /// End of the part before, and so of all before.
@@ -25,7 +25,7 @@ pub(crate) struct Part {
 
 /// A recording of which a part was handed over, and the rest was not yet.
 struct Unfinished {
-    recording: u32,
+    recording: u64,
     label: Box<str>,
     used: Arc<[Used]>,
     /// Where in it an allocation is, by its number on the device.
@@ -60,7 +60,7 @@ impl PartLedger {
     }
 
     /// Refuses work that conflicts with the unfinished recording of another.
-    pub(super) fn check(&self, used: &[Used], recording: Option<u32>, label: &str) -> Result<()> {
+    pub(super) fn check(&self, used: &[Used], recording: Option<u64>, label: &str) -> Result<()> {
         let Some(list) = self.unfinished() else { return Ok(()) };
         for unfinished in list.iter().filter(|unfinished| Some(unfinished.recording) != recording) {
             let meets = |ours: &&Used| {
@@ -110,7 +110,7 @@ impl Unfinished {
 
 impl Core {
     /// Gives up a recording whose rest will never come: what its parts wrote is no result.
-    pub(crate) fn abandon(&self, recording: u32) {
+    pub(crate) fn abandon(&self, recording: u64) {
         let mut gone = Vec::new();
         {
             let _turn = self.turn();

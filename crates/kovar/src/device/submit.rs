@@ -76,7 +76,7 @@ impl Device {
     }
 
     /// Whether work that uses this would be refused now.
-    pub(crate) fn check(&self, used: &[Used], recording: u32, label: &str) -> Result<()> {
+    pub(crate) fn check(&self, used: &[Used], recording: u64, label: &str) -> Result<()> {
         let _turn = self.0.core.turn();
         check_views(used)?;
         self.0.core.parts.check(used, Some(recording), label)

@@ -29,7 +29,7 @@ pub(super) struct Waits {
 /// The parts of a recording that were handed over.
 pub(super) struct Parts {
     core: Arc<Core>,
-    recording: u32,
+    recording: u64,
     pub(super) timing: Timing,
     /// Dispatches after which the first part is handed over by itself.
     pub(super) split: Option<u64>,
@@ -44,7 +44,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(core: Arc<Core>, recording: u32) -> Parts {
+    pub(super) fn new(core: Arc<Core>, recording: u64) -> Parts {
         let timing = Timing::default();
         Parts { core, recording, timing, split: None, after: None, last: None, counted: Stats::default(), failed: None }
     }

@@ -21,6 +21,9 @@ use crate::profile::{About, Cost};
 use crate::stats::Stats;
 use crate::{Buffer, DType, Device, EncoderOptions, Error, Kernel, Misuse, OpKind, Result};
 
+/// Bits that count encoders alive; the others number all there have been.
+pub(super) const LIVING: u32 = 24;
+
 /// Where commands go: to the device's recorder, or into the list of a graph.
 #[allow(clippy::large_enum_variant, reason = "there is one for each encoder, and the recording path is the large one")]
 pub(super) enum Sink {
@@ -34,8 +37,8 @@ pub(super) enum Sink {
 /// over in part: see [`flush`](CommandEncoder::flush).
 pub struct CommandEncoder {
     pub(super) device: Device,
-    /// Unique among the encoders of a device, until 2^32 of them have been.
-    pub(super) id: u32,
+    /// Unique among the encoders of a device, until 2^40 of them have been.
+    pub(super) id: u64,
     /// No other encoder lived when this one was made.
     pub(super) alone: bool,
     pub(super) limits: Limits,
@@ -82,8 +85,8 @@ impl CommandEncoder {
     }
 
     fn with(device: Device, label: String, sink: Sink, lists: Lists) -> CommandEncoder {
-        let encoders = device.0.core.encoders.fetch_add(1 << 32 | 1, Acquire);
-        let (id, alone) = ((encoders >> 32) as u32, encoders as u32 == 0);
+        let encoders = device.0.core.encoders.fetch_add(1 << LIVING | 1, Acquire);
+        let (id, alone) = (encoders >> LIVING, encoders.trailing_zeros() >= LIVING);
         let parts = Parts::new(device.0.core.clone(), id);
         CommandEncoder {
             limits: device.info().limits,

@@ -8,7 +8,7 @@ use kovar_hal::{DispatchCommand, Grid, ShaderFormat};
 use super::arguments::{self, Context, INDIRECT};
 use super::command::{Command, Slots};
 use super::effects::{narrow, note};
-use super::encoder::{CommandEncoder, Sink};
+use super::encoder::{CommandEncoder, LIVING, Sink};
 use super::lists::Lists;
 use super::node::Node;
 use crate::buffer::Allocation;
@@ -19,6 +19,11 @@ use crate::kernel::ConstantsKind;
 use crate::poison::Effect;
 use crate::profile::About;
 use crate::{Buffer, Kernel, Result};
+
+/// Bits of an allocation's number in the hint that it carries, few in tests; the others are the encoder's.
+const NUMBER: u32 = if cfg!(test) { 4 } else { 24 };
+/// Allocations of one recording that have hints.
+const HINTED: u64 = 1 << NUMBER;
 
 // A few of these are inlined always: a dispatch is a few hundred instructions, and handing its parts from call to call would
 // be a fifth of them.
@@ -121,7 +126,8 @@ impl CommandEncoder {
     fn number(&mut self, buffer: &Buffer, retain: bool) -> ResourceId {
         let allocation = &buffer.allocation;
         let hint = allocation.hint.load(Acquire);
-        ResourceId(if hint >> 32 == u64::from(self.id) { hint as u32 } else { self.meet(allocation, retain) })
+        let known = hint >> NUMBER == self.id;
+        ResourceId(if known { (hint & (HINTED - 1)) as u32 } else { self.meet(allocation, retain) })
     }
 
     /// The number of an allocation that this encoder meets for the first time, or that another one has met since.
@@ -130,8 +136,9 @@ impl CommandEncoder {
         let Lists { known, used, .. } = &mut self.lists;
         let next = used.len() as u32;
         // An encoder that has been alone so far would see its number in what it has met.
-        let newest = (self.device.0.core.encoders.load(Relaxed) >> 32) as u32;
-        let id = match self.alone && newest == self.id.wrapping_add(1) {
+        let newest = self.device.0.core.encoders.load(Relaxed) >> LIVING;
+        let hinted = u64::from(next) < HINTED;
+        let id = match hinted && self.alone && newest == self.id + 1 {
             true => next,
             false => {
                 let unknown = used[known.len()..].iter().zip(known.len() as u32..);
@@ -149,7 +156,33 @@ impl CommandEncoder {
             };
             used.push(Used { allocation: held, effect: Effect::default() });
         }
-        allocation.hint.store(u64::from(self.id) << 32 | u64::from(id), Release);
+        if u64::from(id) < HINTED {
+            allocation.hint.store(self.id << NUMBER | u64::from(id), Release);
+        }
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, DType, Device, DeviceOptions};
+
+    #[test]
+    fn each_allocation_has_one_number_with_a_hint_and_without() {
+        let device = Device::open(&DeviceOptions::of(Backend::Null)).unwrap();
+        let count = 3 * HINTED as usize;
+        let buffers: Vec<_> = (0..count).map(|_| device.buffer(DType::U32, &[16]).unwrap()).collect();
+        let chain = |encoder: &mut CommandEncoder| {
+            buffers.windows(2).for_each(|pair| encoder.copy(&pair[0], &pair[1]).unwrap());
+            (encoder.lists.used.len(), encoder.stats().barriers())
+        };
+        let mut alone = device.encoder().unwrap();
+        assert_eq!(chain(&mut alone), (count, count as u64 - 2));
+        assert_eq!(chain(&mut alone), (count, 2 * (count as u64 - 2)));
+        // Another one takes the hints away.
+        let mut other = device.encoder().unwrap();
+        assert_eq!(chain(&mut other), (count, count as u64 - 2));
+        assert_eq!(chain(&mut alone), (count, 3 * (count as u64 - 2)));
     }
 }
