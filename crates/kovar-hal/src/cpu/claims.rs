@@ -1,7 +1,8 @@
 //! Who runs which task: the protocol by which threads share a list of groups of tasks.
 //!
 //! One word says which execution, which group and which task is next. A thread claims tasks by raising the word, which
-//! fails if anything has moved on meanwhile; whoever ends the last task of a group opens the next one. The count of
+//! fails if anything has moved on meanwhile; whoever ends the last task of a group opens the next one. A group of one task
+//! that follows is not opened: that thread runs it, and the others, whose word stays as it was, are not disturbed. The count of
 //! tasks of a group has a place of its own: with one place for the present group, a thread that has read the word of a
 //! group whose tasks are all taken could see the count of the next group before its word, and claim a task that is not.
 
@@ -105,10 +106,32 @@ impl Claims {
         }
     }
 
-    /// Says that claimed tasks have ended. `true` if they were the last of their group: the caller then opens the next
-    /// group, or ends the list.
+    /// Says that claimed tasks have ended. `true` if they were the last of their group: the caller then goes on, opens the
+    /// next group, or ends the list.
     pub(crate) fn finish(&self, claim: Claim) -> bool {
         let total = self.totals.of(claim.group).load(Ordering::Relaxed);
         self.done.fetch_add(claim.count, Ordering::AcqRel) + claim.count == total
+    }
+
+    /// What the thread that ended the last task of a group does next: it runs groups of one task itself, which nobody could
+    /// help with and so nobody is told of, and opens the first of more. `next` gives the first group from a number on that
+    /// has tasks, and how many. `true` if there is none: the list has ended.
+    pub(crate) fn go_on(
+        &self,
+        mut group: usize,
+        mut next: impl FnMut(usize) -> Option<(usize, u32)>,
+        mut run: impl FnMut(Claim),
+        mut leave: impl FnMut() -> bool,
+    ) -> bool {
+        while let Some((follows, tasks)) = next(group + 1) {
+            if tasks > 1 || leave() {
+                self.open(follows, tasks);
+                return false;
+            }
+            run(Claim { group: follows, first: 0, count: 1 });
+            group = follows;
+        }
+        self.end();
+        true
     }
 }

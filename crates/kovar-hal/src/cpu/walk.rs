@@ -1,8 +1,8 @@
 //! How threads walk a job list together.
 //!
 //! Any thread may join at any time and leave between two tasks. A group has ended when as many of its tasks are done as
-//! it has, whoever did them; the thread that finds this out opens the next group. So nobody is handed work, and a
-//! barrier costs one atomic addition a task and one store. The protocol itself is in `claims.rs`.
+//! it has, whoever did them; the thread that finds this out opens the next group, or runs it if it is a single task. So
+//! nobody is handed work, and a barrier costs one atomic addition a task and one store, or nothing. The protocol itself is in `claims.rs`.
 
 use std::any::Any;
 use std::ops::Range;
@@ -56,7 +56,17 @@ impl CpuCommandBuffer {
     }
 
     /// Opens the first group from `group` on that has tasks. Returns `true` if there was none: the walk has ended.
-    pub(crate) fn open_group(&self, mut group: usize, crew: &Crew) -> bool {
+    fn open_group(&self, group: usize, crew: &Crew) -> bool {
+        let Some((group, tasks)) = self.next_group(group, crew) else {
+            self.claims.end();
+            return true;
+        };
+        self.claims.open(group, tasks);
+        false
+    }
+
+    /// Makes the first group from `group` on that has tasks ready, and counts them.
+    fn next_group(&self, mut group: usize, crew: &Crew) -> Option<(usize, u32)> {
         while group < self.groups.len() {
             if self.timing == Timing::Dispatches {
                 let now = crew.now();
@@ -74,8 +84,7 @@ impl CpuCommandBuffer {
                 total = total.saturating_add(tasks);
             }
             if total > 0 {
-                self.claims.open(group, total);
-                return false;
+                return Some((group, total));
             }
             self.check_group();
             group += 1;
@@ -83,8 +92,7 @@ impl CpuCommandBuffer {
         if let Some(span) = &mut self.outcome().span {
             span.end = crew.now();
         }
-        self.claims.end();
-        true
+        None
     }
 
     /// Works until the list has ended or `leave` says so. Returns `true` for the one thread that ended it.
@@ -110,7 +118,7 @@ impl CpuCommandBuffer {
                 Next::Run(claim) => {
                     idle = 0;
                     self.run_claim(claim, crew);
-                    if self.claims.finish(claim) && self.close_group(claim.group, crew) {
+                    if self.claims.finish(claim) && self.go_on(claim.group, crew, &mut leave) {
                         return true;
                     }
                     if leave() {
@@ -121,14 +129,28 @@ impl CpuCommandBuffer {
         }
     }
 
+    /// Goes on after a group whose tasks have all ended. Returns `true` if it was the last.
+    fn go_on(&self, group: usize, crew: &Crew, leave: impl FnMut() -> bool) -> bool {
+        let next = |group: usize| {
+            self.close_span(crew);
+            self.next_group(group, crew)
+        };
+        self.claims.go_on(group, next, |claim| self.run_claim(claim, crew), leave)
+    }
+
     /// Closes a group whose tasks have all ended, and opens the next. Returns `true` if there was none.
     pub(crate) fn close_group(&self, group: usize, crew: &Crew) -> bool {
+        self.close_span(crew);
+        self.open_group(group + 1, crew)
+    }
+
+    /// Takes the time of the end of a group, if somebody wants it.
+    fn close_span(&self, crew: &Crew) {
         if self.timing == Timing::Dispatches
             && let Some(span) = self.outcome().groups.last_mut()
         {
             span.end = crew.now();
         }
-        self.open_group(group + 1, crew)
     }
 
     fn run_claim(&self, Claim { group, first: mut task, mut count }: Claim, crew: &Crew) {

@@ -69,6 +69,17 @@ const RACE: &[&str] = &["races"];
 fn tasks_run_once_and_groups_one_after_the_other() {
     holds(3, || sound::models::threads_share_a_list(&[2, 1]));
     holds(2, || sound::models::threads_share_a_list(&[1, 0, 2, 1]));
+    holds(2, || sound::models::threads_share_a_list(&[2, 1, 1, 2]));
+    holds(3, || sound::models::a_thread_leaves_a_list_and_comes_back(&[1, 1, 1]));
+}
+
+#[test]
+fn groups_that_one_thread_runs_alone_must_be_released_to_those_after_and_acquired() {
+    let groups = [1, 1, 2];
+    is_found_out(3, || without_release::models::threads_share_a_list(&groups), RACE);
+    is_found_out(3, || without_acquire::models::threads_share_a_list(&groups), RACE);
+    is_found_out(3, || without_release::models::a_thread_leaves_a_list_and_comes_back(&[1, 1]), RACE);
+    is_found_out(3, || without_acquire::models::a_thread_leaves_a_list_and_comes_back(&[1, 1]), RACE);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cpu::claims::{Claims, Next};
+use super::cpu::claims::{Claim, Claims, Next};
 use super::cpu::handover::{Handover, List, Submission};
 use super::timeline::HostEvent;
 use crate::Bodies;
@@ -23,16 +23,10 @@ impl TaskList {
         TaskList(Arc::new(Tasks { claims: Claims::new(groups.len()), runs }))
     }
 
-    fn open(&self, mut group: usize) -> bool {
-        while let Some(tasks) = self.0.runs.get(group) {
-            if !tasks.is_empty() {
-                self.0.claims.open(group, tasks.len() as u32);
-                return false;
-            }
-            group += 1;
-        }
-        self.0.claims.end();
-        true
+    /// The first group from this one on that has tasks, and how many.
+    fn next(&self, from: usize) -> Option<(usize, u32)> {
+        let (group, tasks) = self.0.runs.iter().enumerate().skip(from).find(|(_, tasks)| !tasks.is_empty())?;
+        Some((group, tasks.len() as u32))
     }
 
     fn run(&self, group: usize, task: usize) {
@@ -55,7 +49,12 @@ impl TaskList {
 impl List for TaskList {
     fn begin(&self) -> bool {
         self.0.claims.begin();
-        self.open(0)
+        let Some((group, tasks)) = self.next(0) else {
+            self.0.claims.end();
+            return true;
+        };
+        self.0.claims.open(group, tasks);
+        false
     }
 
     fn has_ended(&self) -> bool {
@@ -74,7 +73,9 @@ impl List for TaskList {
                 }
                 Next::Run(claim) => {
                     self.run(claim.group, claim.first as usize);
-                    if self.0.claims.finish(claim) && self.open(claim.group + 1) {
+                    let run = |alone: Claim| self.run(alone.group, alone.first as usize);
+                    let last = self.0.claims.finish(claim);
+                    if last && self.0.claims.go_on(claim.group, |from| self.next(from), run, &mut leave) {
                         return true;
                     }
                     if leave() {
@@ -97,6 +98,25 @@ pub(crate) fn threads_share_a_list(groups: &[usize]) -> Bodies {
     };
     let second = move || {
         // It may come before the list is begun, and then has nothing to do.
+        other.help(|| false);
+    };
+    vec![Box::new(first), Box::new(second)]
+}
+
+/// As [`threads_share_a_list`], where the first thread leaves whenever it may and comes back: also between two groups of one
+/// task, which it would run in one go otherwise.
+pub(crate) fn a_thread_leaves_a_list_and_comes_back(groups: &[usize]) -> Bodies {
+    let list = TaskList::new(groups);
+    let other = list.clone();
+    let first = move || {
+        list.begin();
+        while !list.has_ended() {
+            list.help(|| true);
+            yield_now();
+        }
+        list.check();
+    };
+    let second = move || {
         other.help(|| false);
     };
     vec![Box::new(first), Box::new(second)]
