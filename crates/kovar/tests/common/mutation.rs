@@ -15,7 +15,7 @@ pub struct Mutations {
 }
 
 /// How two accesses conflict, if they do.
-fn conflict(earlier: &Access, later: &Access) -> Option<HazardKind> {
+pub fn conflict(earlier: &Access, later: &Access) -> Option<HazardKind> {
     let meet = earlier.range.start < later.range.end && later.range.start < earlier.range.end;
     match (earlier.mode, later.mode) {
         _ if earlier.resource != later.resource || !meet => None,
