@@ -7,8 +7,12 @@ use kovar_hal::{Binding, Limits};
 use super::command::Slots;
 use super::dispatch::{Dispatch, GridSize};
 use super::touch::Touch;
-use crate::hazard::Mode;
+use crate::buffer::Allocation;
+use crate::hazard::{Access, Mode, ResourceId};
 use crate::{Buffer, Error, Kernel, Misuse, Result, Slot};
+
+/// In place of the number of an allocation that has none yet.
+pub(super) const STRANGER: ResourceId = ResourceId(u32::MAX);
 
 /// Bytes of an indirect grid.
 pub(super) const INDIRECT: u64 = 12;
@@ -64,16 +68,19 @@ fn binding(buffer: &Buffer) -> Binding {
     Binding { buffer: buffer.allocation.raw, offset: buffer.offset, len }
 }
 
-/// Checks buffers against the slots of a kernel, and lists them in the order of the slots.
-#[inline]
-pub(super) fn bindings<'a>(
+/// Checks buffers against the slots of a kernel, and lists what is bound and what the kernel does with it, in the order of
+/// the slots. `number` gives that of an allocation which has been met; [`STRANGER`] stands for others. Whether there are some.
+#[inline(always)]
+pub(super) fn buffers<'a>(
     kernel: &Kernel,
     bound: &impl Slots<'a>,
     context: Context<'_>,
-    bindings: &mut Vec<Binding>,
-) -> Result<()> {
+    number: impl Fn(&Allocation) -> Option<ResourceId>,
+    (bindings, accesses): (&mut Vec<Binding>, &mut Vec<Access>),
+) -> Result<bool> {
     bindings.clear();
-    let mut twice = false;
+    accesses.clear();
+    let (mut twice, mut strangers) = (false, false);
     let wanted = &kernel.reflection().slots;
     let slots = wanted.len();
     if let Some(slot) = bound.misbound(slots) {
@@ -88,12 +95,16 @@ pub(super) fn bindings<'a>(
         if let Some(wrong) = Wrong::of(kernel, wanted, buffer, &binding, context) {
             return Err(wrong.tell(kernel, slot, buffer, context.limits));
         }
+        let resource = number(&buffer.allocation);
+        strangers |= resource.is_none();
         twice |= bindings.iter().any(|before| before.buffer.id == binding.buffer.id);
+        let range = binding.offset..binding.offset + binding.len;
         bindings.push(binding);
+        accesses.push(Access::new(resource.unwrap_or(STRANGER), range, wanted.access));
     }
     match if twice { aliased(kernel, bound, bindings) } else { None } {
         Some(misuse) => Err(refuse(kernel, misuse)),
-        None => Ok(()),
+        None => Ok(strangers),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use kovar_hal::{DispatchCommand, Grid, ShaderFormat};
 
-use super::arguments::{self, Context, INDIRECT};
+use super::arguments::{self, Context, INDIRECT, STRANGER};
 use super::command::{Command, Slots};
 use super::effects::{narrow, note};
 use super::encoder::{CommandEncoder, LIVING, Sink};
@@ -18,12 +18,19 @@ use crate::hold::Held;
 use crate::kernel::ConstantsKind;
 use crate::poison::Effect;
 use crate::profile::About;
-use crate::{Buffer, Kernel, Result};
+use crate::{Buffer, Result};
 
 /// Bits of an allocation's number in the hint that it carries, few in tests; the others are the encoder's.
 const NUMBER: u32 = if cfg!(test) { 4 } else { 24 };
 /// Allocations of one recording that have hints.
 const HINTED: u64 = 1 << NUMBER;
+
+/// The number that an encoder has left in an allocation.
+#[inline(always)]
+fn hinted(allocation: &Allocation, encoder: u64) -> Option<ResourceId> {
+    let hint = allocation.hint.load(Acquire);
+    (hint >> NUMBER == encoder).then_some(ResourceId((hint & (HINTED - 1)) as u32))
+}
 
 // A few of these are inlined always: a dispatch is a few hundred instructions, and handing its parts from call to call would
 // be a fifth of them.
@@ -32,12 +39,15 @@ impl CommandEncoder {
     #[inline(always)]
     pub(super) fn send<'b>(&mut self, command: &impl Command<'b>) -> Result<()> {
         let (kernel, touches) = (command.kernel(), command.touches());
-        let context = Context { limits: &self.limits, capturing: self.is_capturing() };
-        arguments::bindings(kernel, command, context, &mut self.lists.bindings)?;
+        let (context, id) = (Context { limits: &self.limits, capturing: self.is_capturing() }, self.id);
+        let lists = (&mut self.lists.bindings, &mut self.lists.accesses);
+        let strangers = arguments::buffers(kernel, command, context, |allocation| hinted(allocation, id), lists)?;
         if !touches.is_empty() {
             arguments::touches(kernel, command, touches)?;
         }
-        self.access(kernel, command);
+        if strangers {
+            self.meet_all(command);
+        }
         if !touches.is_empty() {
             narrow(command, touches, &mut self.lists.accesses);
         }
@@ -49,15 +59,13 @@ impl CommandEncoder {
         self.emit(command)
     }
 
-    /// Lists what a kernel does with what is bound, in the order of its slots.
-    #[inline(always)]
-    fn access<'b>(&mut self, kernel: &Kernel, slots: &impl Slots<'b>) {
-        self.lists.accesses.clear();
-        for (number, slot) in kernel.0.reflection.slots.iter().enumerate() {
-            let Some(buffer) = slots.get(number) else { continue };
-            let resource = self.resource(buffer);
-            let bound = &self.lists.bindings[number];
-            self.lists.accesses.push(Access::new(resource, bound.offset..bound.offset + bound.len, slot.access));
+    /// Gives numbers to the allocations of a dispatch that have none.
+    #[cold]
+    fn meet_all<'b>(&mut self, slots: &impl Slots<'b>) {
+        for slot in 0..self.lists.accesses.len() {
+            if let Some(buffer) = slots.get(slot).filter(|_| self.lists.accesses[slot].resource == STRANGER) {
+                self.lists.accesses[slot].resource = self.resource(buffer);
+            }
         }
     }
 
@@ -125,9 +133,7 @@ impl CommandEncoder {
     #[inline(always)]
     fn number(&mut self, buffer: &Buffer, retain: bool) -> ResourceId {
         let allocation = &buffer.allocation;
-        let hint = allocation.hint.load(Acquire);
-        let known = hint >> NUMBER == self.id;
-        ResourceId(if known { (hint & (HINTED - 1)) as u32 } else { self.meet(allocation, retain) })
+        hinted(allocation, self.id).unwrap_or_else(|| ResourceId(self.meet(allocation, retain)))
     }
 
     /// The number of an allocation that this encoder meets for the first time, or that another one has met since.

@@ -76,14 +76,16 @@ impl Tracker {
     /// The first conflict of these accesses with the open group, if there is one.
     #[inline]
     pub fn conflict(&self, accesses: &[Access]) -> Option<Conflict> {
-        accesses.iter().find_map(|access| self.conflict_of(access))
-    }
-
-    #[inline]
-    fn conflict_of(&self, access: &Access) -> Option<Conflict> {
-        let touched = self.table.get(access.resource.0 as usize).filter(|t| t.group == self.group)?;
-        let (kind, earlier, range) = touched.conflict(access)?;
-        Some(Conflict { kind, earlier, resource: access.resource, range })
+        // Nearly always there is none, and so no result is made up.
+        for access in accesses {
+            let touched = self.table.get(access.resource.0 as usize).filter(|t| t.group == self.group);
+            if let Some(touched) = touched
+                && let Some((kind, earlier, range)) = touched.conflict(access)
+            {
+                return Some(Conflict { kind, earlier, resource: access.resource, range });
+            }
+        }
+        None
     }
 
     /// Adds a command to the open group.
