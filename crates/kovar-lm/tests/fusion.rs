@@ -30,12 +30,16 @@ fn every_layer_of_each_family_is_fused() {
         for rule in ["norm + gate and up + activation", "norm + three products"] {
             assert_eq!(fast[rule], LAYERS, "{name}: {rule}");
         }
-        assert_eq!(fast["product + add"], 2 * LAYERS, "{name}: output and down");
+        assert_eq!(fast["product + add"], LAYERS, "{name}: down");
+        assert_eq!(fast["combined attention + product + add"], LAYERS, "{name}: output");
         assert_eq!(fast["norm + product"], 1, "{name}: the head");
         let exact = applied(name, Precision::Exact);
         assert_eq!(exact["add + norm"], 2 * LAYERS, "{name}: what is not in a product");
         for rule in ["head norm + rotary", "head norm + rotary + cache write"] {
             assert_eq!([fast[rule], exact[rule]], [heads; 2], "{name}: {rule}");
         }
+        let attention = ["head norms + rotary + cache write + attention", "rotary + cache write + attention"];
+        assert_eq!(attention.map(|rule| fast[rule]), [heads, LAYERS - heads], "{name}");
+        assert_eq!(attention.map(|rule| exact[rule]), [heads, LAYERS - heads], "{name}");
     }
 }

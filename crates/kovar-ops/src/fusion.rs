@@ -2,11 +2,23 @@
 
 use kovar::{Device, Flow, Match, OpKind, Place, Replacement, Result, Rule};
 
+use crate::attention::{COMBINE, TURNED, TURNED_NORMED};
 use crate::linear::fast::{self, FastParams, Geometry, PLAIN, Shape, Stored, Work};
 use crate::{add_norm, cache, norm, norm_rotary, rotary};
 
 /// The rules, in the order in which they are to be applied: longer patterns before those that they contain.
-const ALL: &[Rule] = &[NORM_GATED, NORM_THREE, NORM_PRODUCT, PRODUCT_ADD, KEYS_TO_CACHE, HEADS, ADD_NORM];
+const ALL: &[Rule] = &[
+    NORM_GATED,
+    NORM_THREE,
+    NORM_PRODUCT,
+    COMBINE_PRODUCT_ADD,
+    PRODUCT_ADD,
+    KEYS_TO_CACHE,
+    HEADS,
+    TURNED_NORMED,
+    TURNED,
+    ADD_NORM,
+];
 
 /// On the CPU each task of a product would do again what stands before it, which costs more than it saves.
 const CPU: &[Rule] = &[KEYS_TO_CACHE, HEADS, ADD_NORM];
@@ -21,7 +33,7 @@ pub fn fusion_rules_for(device: &Device) -> &'static [Rule] {
     if device.info().backend == kovar::Backend::Cpu { CPU } else { ALL }
 }
 
-const fn flow(from: (usize, usize), to: (usize, usize)) -> Flow {
+pub(crate) const fn flow(from: (usize, usize), to: (usize, usize)) -> Flow {
     Flow { from, to }
 }
 
@@ -69,6 +81,17 @@ const PRODUCT_ADD: Rule = Rule {
     },
 };
 
+/// Parts of attention that become one, the product with it, and its addition to the stream.
+const COMBINE_PRODUCT_ADD: Rule = Rule {
+    name: "combined attention + product + add",
+    commands: &[COMBINE, PLAIN, "add"],
+    flows: &[flow((0, 1), (1, 0)), flow((1, 1), (2, 1))],
+    build: |device, found| {
+        let y = found.commands.get(2).and_then(|add| add.slot(2));
+        product(device, found, Shape::Attended, y)
+    },
+};
+
 /// What surrounds products of rounded rows becomes one command with them, if the matrices are stored alike.
 fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -> Result<Option<Replacement>> {
     let products: Vec<_> = found.commands.iter().filter(|command| command.kernel().name() == PLAIN).collect();
@@ -86,11 +109,16 @@ fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -
         && sizes.iter().all(|other| (other.m, other.k) == (size.m, size.k));
     let (Some(stored), Some(head), true) = (stored(first), found.commands.first(), alike) else { return Ok(None) };
     let mut params = FastParams { n1: n(1), n2: n(2), ..*size };
-    let mut slots = vec![if shape == Shape::Add { first.slot(0) } else { head.slot(0) }, y];
+    let mut slots = vec![head.slot(0), y];
     slots.extend(products.iter().flat_map(|product| [2, 3, 4].map(|slot| product.slot(slot))));
     let mut dtype = None;
-    if shape == Shape::Add {
-        slots.push(found.commands.get(1).and_then(|add| add.slot(0)));
+    let mut more = Vec::new();
+    if let Shape::Add | Shape::Attended = shape {
+        slots.push(found.commands.last().and_then(|add| add.slot(0)));
+        if shape == Shape::Attended {
+            let named = |name| Some((name, head.kernel().constant(name)?));
+            more.extend(["HD", "SPLITS"].into_iter().filter_map(named));
+        }
     } else {
         let Some(norm) = head.constants::<norm::Constants>() else { return Ok(None) };
         if norm.width != params.k || norm.rows != params.m || (shape == Shape::Gated && params.n != params.n1) {
@@ -106,7 +134,8 @@ fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -
     let Some(slots) = slots.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
     let together = if shape == Shape::Gated { 2 } else { 1 };
     let geometry = Geometry::new(device, Work { rows: params.n + params.n1 + params.n2, together });
-    let form = fast::form(stored, params.k, geometry, dtype);
+    let mut form = fast::form(stored, params.k, geometry, dtype);
+    form.extend(more);
     Ok(Some(Replacement {
         kernel: device.kernel(fast::source(shape), &form)?,
         slots,

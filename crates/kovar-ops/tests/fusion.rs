@@ -4,11 +4,13 @@
 mod common;
 
 use common::{Command, KEPT, Op, World};
-use kovar::{Backend, CommandEncoder, DType, Device, Graph};
-use kovar_checks::ops::harness::cpu;
+use kovar::{Backend, Buffer, CommandEncoder, DType, Device, Graph};
+use kovar_checks::ops::harness::{cpu, relative_l2, widen};
 use kovar_checks::ops::sample::{Random, Sample};
 use kovar_ops::linear::{Normed, add_linear, gated_linear, linear, norm_linear};
-use kovar_ops::{AffineMatrix, Matrix, Precision, activation, elementwise, fusion_rules, norm};
+use kovar_ops::{
+    AffineMatrix, Matrix, Precision, activation, attention, cache, elementwise, fusion_rules, norm, rotary,
+};
 
 fn affine(device: &Device, random: &mut Random, shape: [usize; 2], form: (u32, u32), dtype: DType) -> AffineMatrix {
     match Sample::affine(device, random, shape, form, dtype).matrix {
@@ -126,7 +128,9 @@ fn each_rule_applies() {
         assert!(names.contains(&rule));
         assert_eq!(applied(&null_world(), rule, &commands), 1, "{rule}");
     }
-    assert_eq!(cases().len(), names.len(), "a case for each of {names:?}");
+    // Those of attention have cases of their own, below.
+    let others = names.iter().filter(|name| !name.contains("attention")).count();
+    assert_eq!(cases().len(), others, "a case for each of {names:?}");
 }
 
 #[test]
@@ -176,6 +180,82 @@ fn the_same_bytes_in_other_rows_are_not_the_same() {
             let mut commands = commands.clone();
             commands[*at].narrow = true;
             assert_eq!(applied(&world, rule, &commands), 0, "{rule}: command {at} sees two rows");
+        }
+    }
+}
+
+/// The attention of one row and its product: norms of heads or none, and whether somebody reads the turned queries. Graphs
+/// as recorded and fused, with what they write.
+fn attended(device: &Device, normed: bool, turned_is_kept: bool) -> ([Graph; 2], [Buffer; 3]) {
+    let random = &mut Random(3);
+    let output = Matrix::Affine(affine(device, random, [64, 128], (4, 64), DType::F32));
+    let mut float = |shape: &[usize]| device.upload(&random.normals(shape.iter().product()), shape).unwrap();
+    let (q, k, v) = (float(&[1, 2, 64]), float(&[1, 1, 64]), float(&[1, 1, 64]));
+    let (keys, values) = (float(&[300, 1, 64]), float(&[300, 1, 64]));
+    let (weight, freqs, x, out, kept) =
+        (float(&[64]), float(&[32]), float(&[1, 64]), float(&[1, 64]), float(&[1, 2, 64]));
+    let position = device.upload(&[123u32], &[1]).unwrap();
+    let capture = || {
+        Graph::capture::<kovar::Error>(device, "attention of a layer", |enc| {
+            let scratch = |enc: &CommandEncoder, shape: &[usize]| enc.scratch(DType::F32, shape);
+            let (mut raw_q, mut raw_k) = (q.clone(), k.clone());
+            if normed {
+                (raw_q, raw_k) = (scratch(enc, q.shape())?, scratch(enc, k.shape())?);
+                norm::rms_norm(enc, &q, &weight, &raw_q, 1e-5)?;
+                norm::rms_norm(enc, &k, &weight, &raw_k, 1e-5)?;
+            }
+            let (turned_q, turned_k) = (scratch(enc, q.shape())?, scratch(enc, k.shape())?);
+            rotary::rotary(enc, &raw_q, &freqs, &position, &turned_q)?;
+            rotary::rotary(enc, &raw_k, &freqs, &position, &turned_k)?;
+            cache::write(enc, &turned_k, &position, &keys)?;
+            cache::write(enc, &v, &position, &values)?;
+            // On the CPU, attention would not take parts by itself.
+            let (parts, y) = (scratch(enc, &[1, 2, 3, 68])?, scratch(enc, &[1, 128])?);
+            attention::attention_parts(enc, &turned_q, &keys, &values, &position, &parts, 0.125)?;
+            attention::combine(enc, &parts, &y.reshape(&[1, 2, 64])?)?;
+            let block = scratch(enc, &[1, 64])?;
+            linear(enc, &output, &y, &block, Precision::Fast)?;
+            elementwise::add(enc, &x, &block, &out)?;
+            if turned_is_kept { elementwise::add(enc, &turned_q, &q, &kept) } else { Ok(()) }
+        })
+        .unwrap()
+    };
+    let mut fused = capture();
+    fused.fuse(fusion_rules()).unwrap();
+    assert!(fused.verify().is_proved());
+    ([capture(), fused], [out, keys, values])
+}
+
+fn labels(graph: &Graph) -> Vec<String> {
+    graph.commands().map(|(label, _)| label.to_string()).collect()
+}
+
+#[test]
+fn attention_of_one_row_is_two_commands() {
+    let device = Device::open(&kovar::DeviceOptions::of(Backend::Null)).unwrap();
+    for normed in [true, false] {
+        let ([_, fused], _) = attended(&device, normed, false);
+        assert_eq!(labels(&fused), ["heads, cache and attention", "combined attention + product + add"]);
+        let ([_, fused], _) = attended(&device, normed, true);
+        let last = ["attention_parts", "combined attention + product + add", "add"];
+        assert_eq!(labels(&fused)[labels(&fused).len() - 3..], last, "the queries are read elsewhere");
+    }
+}
+
+#[test]
+fn attention_computes_the_same_in_two_commands() {
+    for normed in [true, false] {
+        let device = cpu();
+        let [apart, together] = [0, 1].map(|which| {
+            let (graphs, written) = attended(&device, normed, false);
+            let graph = graphs.into_iter().nth(which).unwrap();
+            graph.compile(&kovar::ExecutableOptions::default()).unwrap().submit().unwrap().wait().unwrap();
+            written.map(|buffer| buffer.read::<f32>().unwrap())
+        });
+        // A code at a tie may fall to either side, as in every product of rounded rows.
+        for ((apart, together), bound) in apart.iter().zip(&together).zip([2e-3, 1e-6, 0.0]) {
+            let error = relative_l2(&widen(apart), together);
+            assert!(error <= bound, "{normed}: {error}");
         }
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use kovar::{Backend, Buffer, CpuChecks, CpuSchedule, DType, Device, DeviceOptions};
 use kovar_checks::ops::harness::{product, run};
 use kovar_checks::ops::sample::{Random, Sample};
-use kovar_ops::linear::{Normed, add_linear, gated_linear, norm_linear};
+use kovar_ops::attention::{HeadNorms, NewRow};
+use kovar_ops::linear::{Normed, add_linear, attended_linear, gated_linear, norm_linear};
 use kovar_ops::norm_rotary::{HeadTurn, norm_rotary};
 use kovar_ops::{
     AffineMatrix, Matrix, Precision, activation, add_norm, all_kernels, argmax, attention, cache, cast, elementwise,
@@ -142,6 +143,28 @@ fn heads(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
     });
     results.push(("norm_rotary", bytes(&turned)));
     results.push(("norm_rotary, cache", bytes(&keys)));
+    one_row_in_parts(inputs, &position, results);
+}
+
+/// Attention of one row, in parts: with and without the turn of its heads.
+fn one_row_in_parts(inputs: &mut Inputs<'_>, position: &Buffer, results: &mut Results) {
+    let device = inputs.device;
+    let (q, keys, values) = (inputs.floats(&[1, 4, 32]), inputs.floats(&[60, 2, 32]), inputs.floats(&[60, 2, 32]));
+    let (new_keys, new_values) = (inputs.floats(&[1, 2, 32]), inputs.floats(&[1, 2, 32]));
+    let (freqs, weight) = (inputs.floats(&[16]), inputs.floats(&[32]));
+    let (parts, y) = (inputs.zeros(DType::F32, &[1, 4, 3, 36]), inputs.zeros(DType::F32, q.shape()));
+    let norms = Some(HeadNorms { queries: &weight, keys: &weight, eps: 1e-6 });
+    let row = NewRow { queries: &q, keys: &new_keys, values: &new_values, norms, freqs: &freqs };
+    run(device, |enc| attention::turned_parts(enc, &row, [&keys, &values], position, &parts, 0.1));
+    results.push(("turned_parts", bytes(&parts)));
+    results.push(("turned_parts, keys", bytes(&keys)));
+    results.push(("turned_parts, values", bytes(&values)));
+    run(device, |enc| {
+        attention::attention_parts(enc, &q, &keys, &values, position, &parts, 0.1)?;
+        attention::combine(enc, &parts, &y)
+    });
+    results.push(("attention_parts", bytes(&parts)));
+    results.push(("combine", bytes(&y)));
 }
 
 /// Products with matrices, and their rows: exact and fast, one row of x and all.
@@ -174,10 +197,12 @@ fn products(inputs: &mut Inputs<'_>, rows: usize, results: &mut Results) {
 fn fused_products(inputs: &mut Inputs<'_>, w: &AffineMatrix, [n, k]: [usize; 2], results: &mut Results) {
     let device = inputs.device;
     let (x, other, weight) = (inputs.floats(&[3, k]), inputs.floats(&[3, n]), inputs.floats(&[k]));
-    let ys = [(); 6].map(|()| inputs.zeros(DType::F32, &[3, n]));
+    let parts = inputs.floats(&[3, k / 64, 2, 68]);
+    let ys = [(); 7].map(|()| inputs.zeros(DType::F32, &[3, n]));
     let norm = Normed { weight: &weight, eps: 1e-6 };
     run(device, |enc| {
         add_linear(enc, w, &x, &other, &ys[0])?;
+        attended_linear(enc, w, &parts, &other, &ys[6])?;
         gated_linear(enc, norm, [w, w], &x, &ys[1])?;
         norm_linear(enc, norm, &[w], &x, &[&ys[2]])?;
         norm_linear(enc, norm, &[w, w, w], &x, &[&ys[3], &ys[4], &ys[5]])

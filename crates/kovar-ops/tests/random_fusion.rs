@@ -144,7 +144,8 @@ fn compute_the_same(world: &World) {
             applied.borrow_mut().entry(name).or_default()[usize::from(times > 0)] += 1;
         }
     });
-    for (name, [without, with]) in applied.into_inner() {
+    // These programs have no attention: `fusion.rs` has, for its rules.
+    for (name, [without, with]) in applied.into_inner().into_iter().filter(|(name, _)| !name.contains("attention")) {
         assert!(with > 0 && without > 0, "{name}: applied in {with} programs, in {without} not");
     }
 }

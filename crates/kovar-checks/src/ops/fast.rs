@@ -2,7 +2,8 @@
 use super::harness::{cpu, product, relative_l2, run, widen};
 use super::sample::{Random, Sample};
 use kovar::{Buffer, DType, Device};
-use kovar_ops::linear::{Normed, add_linear, gated_linear, linear, norm_linear};
+use kovar_ops::attention::combine;
+use kovar_ops::linear::{Normed, add_linear, attended_linear, gated_linear, linear, norm_linear};
 use kovar_ops::{AffineMatrix, Matrix, Precision, activation, elementwise, norm};
 
 /// A code at a tie may fall to either side: one part in 254 of the largest of a block, seldom.
@@ -81,6 +82,28 @@ pub(super) fn gate_and_addition(device: &Device) {
             add_linear(enc, &gate, &x, &other, &added)
         });
         near(&what, &z, &y);
+        near(&what, &added, &sum);
+    }
+}
+
+pub(super) fn parts_of_attention(device: &Device) {
+    for ((m, [n, ..], k, form, dtype), (size, splits)) in CASES.into_iter().zip([(64, 8), (128, 3), (32, 1)].repeat(2))
+    {
+        let what = format!("{device:?} {m} {n} {k} {form:?} {dtype}, {splits} parts of {size}");
+        let random = &mut Random(14);
+        let w = affine(device, random, [n, k], form, dtype);
+        let mut parts = random.normals(m * k / size * splits * (size + 4));
+        // Sums of weights are positive.
+        parts.chunks_exact_mut(size + 4).for_each(|part| part[size + 1] = part[size + 1].abs() + 1.0);
+        let parts = device.upload(&parts, &[m, k / size, splits, size + 4]).unwrap();
+        let other = device.upload(&random.normals(m * n), &[m, n]).unwrap();
+        let x = device.buffer(DType::F32, &[m, k / size, size]).unwrap();
+        let [sum, added] = [(); 2].map(|()| device.buffer(DType::F32, &[m, n]).unwrap());
+        run(device, |enc| {
+            combine(enc, &parts, &x)?;
+            add_linear(enc, &w, &x, &other, &sum)?;
+            attended_linear(enc, &w, &parts, &other, &added)
+        });
         near(&what, &added, &sum);
     }
 }

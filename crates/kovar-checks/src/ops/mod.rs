@@ -70,11 +70,14 @@ macro_rules! ops_checks {
             fast {
                 norm_and_products
                 gate_and_addition
+                parts_of_attention
                 devices_agree
             }
             fused {
                 add_norm_is_add_and_norm
                 norm_rotary_is_norm_and_rotary_and_cache_write
+                attention_in_parts_is_attention
+                attention_turns_heads_and_writes_the_cache
             }
             linear {
                 quantised_agrees_with_mlx

@@ -7,7 +7,7 @@ use super::Constants;
 use crate::simd::{Job, LANES, Level, Simd, exp2, fma, largest, load_some, store_some};
 
 /// Keys that pass through the first-level cache together, with their values: 32 KiB at a head size of 64.
-const KEYS: usize = 64;
+pub(super) const KEYS: usize = 64;
 /// Rows that share this pass.
 const ROWS: usize = 8;
 /// Query heads that share it.
@@ -16,7 +16,7 @@ const HEADS: usize = 8;
 /// processors do not look ahead by themselves.
 const AHEAD: usize = 4;
 /// Below every score, and far enough from infinity to be subtracted.
-const NONE: f32 = -1e30;
+pub(super) const NONE: f32 = -1e30;
 
 struct Attention(Level);
 
@@ -82,21 +82,21 @@ impl Plan {
 
 /// Reads keys and values of one key-value head.
 #[derive(Clone, Copy)]
-struct Seen<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
+pub(super) struct Seen<'a> {
+    pub(super) keys: &'a [f32],
+    pub(super) values: &'a [f32],
     /// From one to the next.
-    pitch: usize,
+    pub(super) pitch: usize,
     /// How many.
-    n: usize,
+    pub(super) n: usize,
 }
 
 /// Some query heads of a row, one after another, with their results.
-struct Heads<'a> {
-    q: &'a [f32],
-    y: &'a mut [f32],
-    tops: &'a mut [f32],
-    sums: &'a mut [f32],
+pub(super) struct Heads<'a> {
+    pub(super) q: &'a [f32],
+    pub(super) y: &'a mut [f32],
+    pub(super) tops: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
 }
 
 /// Scores of all keys for `N` query heads.
@@ -214,7 +214,7 @@ fn mix<S: Simd, const N: usize, const V: usize>(
 
 /// Lets `N` heads of a row see more keys.
 #[inline(always)]
-fn advance<S: Simd, const N: usize>(simd: S, heads: Heads<'_>, seen: Seen<'_>, scale: f32) {
+pub(super) fn advance<S: Simd, const N: usize>(simd: S, heads: Heads<'_>, seen: Seen<'_>, scale: f32) {
     let size = heads.q.len() / N;
     let mut weights = [[0.0; KEYS]; N];
     scores(simd, heads.q, seen, &mut weights);
@@ -328,7 +328,7 @@ mod tests {
                 let (keys, values) = (floats(device, &[200, kv_heads, size]), floats(device, &[200, kv_heads, size]));
                 let (position, y) = (device.upload(&[150u32], &[1])?, device.buffer(kovar::DType::F32, q.shape())?);
                 let [rows, heads, kv_heads] = [rows, heads, kv_heads].map(|n| n as u32);
-                let constants = Constants { rows, heads, kv_heads, capacity: 200, scale: 0.2 };
+                let constants = Constants { rows, heads, kv_heads, capacity: 200, scale: 0.2, eps: 0.0 };
                 let kernel = device.kernel(source, &[("HD", size as f64), ("LANES", 1.0)])?;
                 let mut enc = device.encoder()?;
                 let dispatch = Dispatch::new(&kernel).bind(0, &q).bind(1, &keys).bind(2, &values).bind(3, &position);
@@ -336,7 +336,12 @@ mod tests {
                 enc.commit()?.wait()?;
                 y.read()
             };
-            agree("attention", include_str!("decode.wgsl"), factories!(|level| Arc::new(Attention(level))), 1e-5, call);
+            let source = concat!(
+                include_str!("decode_head.wgsl"),
+                include_str!("decode_input.wgsl"),
+                include_str!("decode.wgsl")
+            );
+            agree("attention", source, factories!(|level| Arc::new(Attention(level))), 1e-5, call);
         }
     }
 }

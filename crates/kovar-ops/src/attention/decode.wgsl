@@ -1,37 +1,31 @@
-// Attention for few query rows: a workgroup takes one query head of one row and reads all keys it may see.
-//
-// LANES lanes of a subgroup share a key and form a stream; stream s takes keys s, s + streams, ..., four at a time, with
-// a running maximum (online softmax). The streams of a subgroup are combined at the end, then the subgroups.
-override SG: u32 = 32;
-override SUBGROUPS: u32 = 8;
-// Head size, a multiple of 4 up to 256.
-override HD: u32 = 64;
-// A power of two, at most SG.
-override LANES: u32 = 16;
-
-const MOST_CHUNKS = 16u;
-// Below every score, and far enough from infinity to be subtracted.
-const NONE = -1e30;
-
-struct Constants {
-    rows: u32,
-    heads: u32,
-    kv_heads: u32,
-    capacity: u32,
-    // With log2 e inside, as powers are taken of two.
-    scale: f32,
-}
-
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> keys: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> values: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> position: u32;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-var<immediate> c: Constants;
 
 var<workgroup> tops: array<f32, SUBGROUPS>;
 var<workgroup> sums: array<f32, SUBGROUPS>;
 var<workgroup> parts: array<vec4<f32>, SUBGROUPS * HD / 4>;
+
+// A column of four keys, or of their values.
+struct Four {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
+fn keys_at(at: vec4<u32>) -> Four {
+    return Four(keys[at.x], keys[at.y], keys[at.z], keys[at.w]);
+}
+
+fn values_at(at: vec4<u32>) -> Four {
+    return Four(values[at.x], values[at.y], values[at.z], values[at.w]);
+}
+
+fn scores(query: vec4<f32>, four: Four) -> vec4<f32> {
+    return vec4(dot(query, four.a), dot(query, four.b), dot(query, four.c), dot(query, four.d));
+}
+
+fn mixed(p: vec4<f32>, four: Four) -> vec4<f32> {
+    return p.x * four.a + p.y * four.b + p.z * four.c + p.w * four.d;
+}
 
 @compute @workgroup_size(SG * SUBGROUPS)
 fn attention_decode(
@@ -45,11 +39,27 @@ fn attention_decode(
     let streams = SUBGROUPS * SG / LANES;
     let head = group.x;
     let row = group.y;
+    let split = group.z;
     let kv_head = head / (c.heads / c.kv_heads);
-    let length = min(min(position, c.capacity) + row + 1u, c.capacity);
+    let length = cached(row);
+    // Whole turns of the streams, so that parts begin alike.
+    let each = (length + SPLITS * streams - 1u) / (SPLITS * streams) * streams;
+    let begin = min(split * each, length);
+    let end = min(begin + each, length);
     let stream = subgroup * (SG / LANES) + lane / LANES;
     let first = lane % LANES;
+    let column0 = min(first, size - 1u);
 
+    // The first keys and values are on their way while the query is made.
+    var next_keys: Four;
+    var next_values: Four;
+    if (begin < end) {
+        let key = min(begin + stream + vec4(0u, 1u, 2u, 3u) * streams, vec4(end - 1u));
+        let at = (key * c.kv_heads + kv_head) * size + column0;
+        next_keys = keys_at(at);
+        next_values = values_at(at);
+    }
+    turn(head, kv_head, subgroup, lane);
     var query: array<vec4<f32>, MOST_CHUNKS>;
     var total: array<vec4<f32>, MOST_CHUNKS>;
     for (var i = 0u; i < chunks; i++) {
@@ -57,28 +67,28 @@ fn attention_decode(
         query[i] = vec4(0.0);
         total[i] = vec4(0.0);
         if (column < size) {
-            query[i] = q[(row * c.heads + head) * size + column] * c.scale;
+            query[i] = query_at(row, head, column) * c.scale;
         }
     }
     var top = NONE;
     var sum = 0.0;
-    for (var base = 0u; base < length; base += streams * 4u) {
+    for (var base = begin; base < end; base += streams * 4u) {
         let key = base + stream + vec4(0u, 1u, 2u, 3u) * streams;
-        let valid = key < vec4(length);
-        // What a key beyond the last scores is left out, whatever is there; values must not be.
-        let key_at = (min(key, vec4(c.capacity - 1u)) * c.kv_heads + kv_head) * size;
-        let at = (min(key, vec4(length - 1u)) * c.kv_heads + kv_head) * size;
-        var score = vec4(0.0);
-        for (var i = 0u; i < chunks; i++) {
+        // A key beyond the last is read again, and left out.
+        let valid = key < vec4(end);
+        let at = (min(key, vec4(end - 1u)) * c.kv_heads + kv_head) * size;
+        let now_keys = next_keys;
+        let now_values = next_values;
+        if (base + streams * 4u < end) {
+            let following = (min(key + streams * 4u, vec4(end - 1u)) * c.kv_heads + kv_head) * size + column0;
+            next_keys = keys_at(following);
+            next_values = values_at(following);
+        }
+        var score = scores(query[0], now_keys);
+        for (var i = 1u; i < chunks; i++) {
             let column = i * LANES + first;
             if (size % LANES == 0u || column < size) {
-                let a = query[i];
-                score += vec4(
-                    dot(a, keys[key_at.x + column]),
-                    dot(a, keys[key_at.y + column]),
-                    dot(a, keys[key_at.z + column]),
-                    dot(a, keys[key_at.w + column]),
-                );
+                score += scores(query[i], keys_at(at + column));
             }
         }
         for (var step = LANES / 2u; step > 0u; step /= 2u) {
@@ -90,13 +100,36 @@ fn attention_decode(
         let p = select(vec4(0.0), exp2(score - higher), valid);
         top = higher;
         sum = sum * shrink + (p.x + p.y + p.z + p.w);
-        for (var i = 0u; i < chunks; i++) {
+        total[0] = total[0] * shrink + mixed(p, now_values);
+        for (var i = 1u; i < chunks; i++) {
             let column = i * LANES + first;
             if (size % LANES == 0u || column < size) {
-                total[i] = total[i] * shrink + p.x * values[at.x + column] + p.y * values[at.y + column]
-                    + p.z * values[at.z + column] + p.w * values[at.w + column];
+                total[i] = total[i] * shrink + mixed(p, values_at(at + column));
             }
         }
+    }
+    // The new key is the last part's, and there the first stream's.
+    if (FRESH && split == SPLITS - 1u) {
+        var score = 0.0;
+        for (var i = 0u; i < chunks; i++) {
+            let column = i * LANES + first;
+            if (column < size) { score += dot(query[i], fresh_key(column)); }
+        }
+        for (var step = LANES / 2u; step > 0u; step /= 2u) {
+            score += subgroupShuffleXor(score, step);
+        }
+        let mine = stream == 0u && length < c.capacity;
+        score = select(NONE, score, mine);
+        let higher = max(top, score);
+        let shrink = exp2(top - higher);
+        let p = select(0.0, exp2(score - higher), mine);
+        top = higher;
+        sum = sum * shrink + p;
+        for (var i = 0u; i < chunks; i++) {
+            let column = i * LANES + first;
+            if (column < size) { total[i] = total[i] * shrink + p * fresh_value(kv_head, column); }
+        }
+        keep(head, kv_head, thread);
     }
 
     // The streams of a subgroup become one.
@@ -122,6 +155,7 @@ fn attention_decode(
         }
     }
     workgroupBarrier();
+    let to = row * c.heads + head;
     for (var column = thread; column < size; column += SG * SUBGROUPS) {
         var highest = NONE;
         for (var s = 0u; s < SUBGROUPS; s++) {
@@ -134,6 +168,12 @@ fn attention_decode(
             all += weight * sums[s];
             result += weight * parts[s * size + column];
         }
-        y[(row * c.heads + head) * size + column] = result / all;
+        if (PARTS) {
+            let part = (to * SPLITS + split) * (size + 1u);
+            y[part + column] = result;
+            if (column == 0u) { y[part + size] = vec4(highest, all, 0.0, 0.0); }
+        } else {
+            y[to * size + column] = result / all;
+        }
     }
 }

@@ -1,17 +1,29 @@
 //! Attention over a cache of keys and values.
 
+macro_rules! source {
+    ($name:literal, $($file:literal),+) => { KernelSource::wgsl($name, concat!($(include_str!($file)),+)) };
+}
+
+pub(crate) mod combine_cpu;
 mod cpu;
+mod fuse;
+mod parts;
+mod parts_cpu;
 
 use bytemuck::{Pod, Zeroable};
 use kovar::profile::Cost;
-use kovar::{Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKind, Result};
+use kovar::{Backend, Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKind, Result};
 
 use crate::KernelForm;
 use crate::check::Check;
 use crate::grid::MOST_GROUPS;
 
+pub(crate) use fuse::{TURNED, TURNED_NORMED};
+pub(crate) use parts::{COMBINE_NAME as COMBINE, combine_form, parts_of};
+pub use parts::{HeadNorms, NewRow, attention_parts, combine, turned_parts};
+
 static DECODE: KernelSource =
-    KernelSource::wgsl("attention_decode", include_str!("decode.wgsl")).with_cpu(cpu::attention);
+    source!("attention_decode", "decode_head.wgsl", "decode_input.wgsl", "decode.wgsl").with_cpu(cpu::attention);
 static PROMPT: KernelSource =
     KernelSource::wgsl("attention_prompt", include_str!("prompt.wgsl")).with_cpu(cpu::attention);
 
@@ -19,6 +31,8 @@ static PROMPT: KernelSource =
 const DECODE_ROWS: usize = 8;
 /// Rows that a workgroup of the prompt kernel shares keys among.
 const PROMPT_ROWS: usize = 16;
+/// Subgroups of a workgroup that has all keys of a head, at most.
+const WIDEST: u32 = 32;
 /// Largest head.
 const MOST_SIZE: usize = 256;
 
@@ -31,6 +45,8 @@ struct Constants {
     capacity: u32,
     /// Times log2 e: the kernels take powers of two.
     scale: f32,
+    /// Of the norms of heads, where there are.
+    eps: f32,
 }
 
 /// Sizes of an attention whose arguments fit together.
@@ -43,6 +59,17 @@ struct Sizes {
 }
 
 impl Sizes {
+    fn constants(&self, scale: f32) -> Constants {
+        Constants {
+            rows: self.rows as u32,
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            capacity: self.capacity as u32,
+            scale: scale * std::f32::consts::LOG2_E,
+            eps: 0.0,
+        }
+    }
+
     /// Keys and values up to each row, of a cache that is bound whole. A key takes a multiplication and an addition for
     /// each element of a query, and so does a value; the exponentials are left out.
     fn cost(&self) -> Cost {
@@ -74,12 +101,12 @@ impl Machine {
         Machine { subgroup: info.subgroup.size, threads: limits.group_threads, memory: limits.group_memory }
     }
 
-    /// The constants of the decode kernel: as many subgroups as fit, up to 32.
-    fn decode(self, size: usize) -> [(&'static str, f64); 3] {
+    /// The constants of the decode kernels: as many subgroups as fit, up to a number.
+    fn decode(self, size: usize, most: u32) -> [(&'static str, f64); 3] {
         let vectors = size as u32 / 4;
         let lanes = vectors.next_power_of_two().min(self.subgroup);
-        let memory = |subgroups: u32| subgroups * (size as u32 * 4 + 8);
-        let mut subgroups = 32;
+        let memory = |subgroups: u32| subgroups * (size as u32 * 4 + 8) + size as u32 * 8;
+        let mut subgroups = most;
         while subgroups > 1 && (subgroups * self.subgroup > self.threads || memory(subgroups) > self.memory) {
             subgroups /= 2;
         }
@@ -143,25 +170,33 @@ pub fn attention(
 ) -> Result<()> {
     let sizes = check(q, keys, values, position, y)?;
     let machine = Machine::of(enc.device());
+    if sizes.rows == 1 && enc.device().info().backend != Backend::Cpu {
+        let splits = parts::splits(sizes.heads, sizes.capacity);
+        let taken = enc.scratch(DType::F32, &parts::shape_of(q, splits))?;
+        attention_parts(enc, q, keys, values, position, &taken, scale)?;
+        return combine(enc, &taken, y);
+    }
     let (rows, heads) = (sizes.rows as u32, sizes.heads as u32);
     let (kernel, groups) = if sizes.rows <= DECODE_ROWS {
-        (enc.device().kernel(&DECODE, &machine.decode(sizes.size))?, [heads, rows, 1])
+        (enc.device().kernel(&DECODE, &machine.decode(sizes.size, WIDEST))?, [heads, rows, 1])
     } else {
         (enc.device().kernel(&PROMPT, &machine.prompt(sizes.size))?, [heads, rows.div_ceil(PROMPT_ROWS as u32), 1])
     };
-    let constants = Constants {
-        rows,
-        heads,
-        kv_heads: sizes.kv_heads as u32,
-        capacity: sizes.capacity as u32,
-        scale: scale * std::f32::consts::LOG2_E,
-    };
+    let constants = sizes.constants(scale);
     let dispatch = Dispatch::new(&kernel).bind(0, q).bind(1, keys).bind(2, values).bind(3, position).bind(4, y);
     let cost = sizes.cost();
     enc.dispatch(dispatch.constants(&constants).groups(groups).kind(OpKind::Attention).cost(&cost))
 }
 
 fn check(q: &Buffer, keys: &Buffer, values: &Buffer, position: &Buffer, y: &Buffer) -> Result<Sizes> {
+    let check = Check("attention");
+    if y.shape() != q.shape() || y.dtype() != DType::F32 {
+        return Err(check.unfit("y", y, &format!("the {:?} f32 of q", q.shape())));
+    }
+    check_inputs(q, [keys, values], position)
+}
+
+fn check_inputs(q: &Buffer, [keys, values]: [&Buffer; 2], position: &Buffer) -> Result<Sizes> {
     let check = Check("attention");
     let [rows, heads, size] = check.axes3("q", q, "[t, h, hd] f32")?;
     let [capacity, kv_heads, kv_size] = check.axes3("keys", keys, "[capacity, kvh, hd] f32")?;
@@ -171,9 +206,6 @@ fn check(q: &Buffer, keys: &Buffer, values: &Buffer, position: &Buffer, y: &Buff
     }
     if values.shape() != keys.shape() || values.dtype() != DType::F32 {
         return Err(check.unfit("values", values, &format!("the {:?} f32 of keys", keys.shape())));
-    }
-    if y.shape() != q.shape() || y.dtype() != DType::F32 {
-        return Err(check.unfit("y", y, &format!("the {:?} f32 of q", q.shape())));
     }
     if !size.is_multiple_of(4) || size > MOST_SIZE {
         return Err(check.unfit("q", q, &format!("a head size that is a multiple of 4 up to {MOST_SIZE}")));
@@ -193,9 +225,9 @@ pub(crate) fn kernels() -> Vec<KernelForm> {
     let machine = Machine { subgroup: 32, threads: 1024, memory: 32 << 10 };
     let forms = [64, 128].into_iter().flat_map(|size| {
         [
-            KernelForm { source: &DECODE, constants: machine.decode(size).to_vec() },
+            KernelForm { source: &DECODE, constants: machine.decode(size, WIDEST).to_vec() },
             KernelForm { source: &PROMPT, constants: machine.prompt(size).to_vec() },
         ]
     });
-    forms.collect()
+    forms.chain(parts::kernels(machine)).collect()
 }

@@ -18,6 +18,7 @@ struct Constants {
     capacity: u32,
     // With log2 e inside, as powers are taken of two.
     scale: f32,
+    eps: f32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;

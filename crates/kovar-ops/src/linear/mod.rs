@@ -10,7 +10,7 @@ use kovar::profile::Cost;
 use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, Error, KernelSource, OpKind, Result};
 
 use crate::{AffineMatrix, DenseMatrix, KernelForm, Matrix, Precision};
-pub use fast::{Normed, add_linear, gated_linear, norm_linear};
+pub use fast::{Normed, add_linear, attended_linear, gated_linear, norm_linear};
 use sources::{SOURCES, Sources};
 pub(crate) use sources::{affine_forms, dense_forms};
 

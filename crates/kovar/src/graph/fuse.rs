@@ -134,7 +134,7 @@ impl Graph {
         let Some(found) = self.find(rule, start) else { return Ok(false) };
         let commands = found.iter().filter_map(|at| matched(&self.nodes[*at])).collect();
         let Some(replacement) = (rule.build)(&self.device, &Match { commands })? else { return Ok(false) };
-        let cost = fused_cost(found.iter().map(|at| &self.nodes[*at].cost));
+        let cost = fused_cost(found.iter().map(|at| &self.nodes[*at]));
         let node = Node { cost, ..self.node_of(replacement)? };
         if is_aliased(&node) || !self.loses_nothing(&found, &node) || !self.can_meet(&found) {
             return Ok(false);
@@ -238,16 +238,21 @@ impl Graph {
 }
 
 /// A fused command computes what the commands in its place were said to, writes what the last of them does, and reads
-/// what its own slots show; where one of them reads a part that grows, the sum of what they were said to read.
-fn fused_cost<'a>(costs: impl DoubleEndedIterator<Item = &'a Cost> + Clone) -> Cost {
+/// what its own slots show; where one of them reads a part that grows, what they read together.
+fn fused_cost<'a>(nodes: impl DoubleEndedIterator<Item = &'a Node> + Clone) -> Cost {
+    let costs = nodes.clone().map(|node| &node.cost);
     let told: SmallVec<[u64; 4]> = costs.clone().filter_map(|cost| cost.operations).collect();
-    let read = costs.clone().map(|cost| cost.read).sum::<Option<u64>>();
-    let grown = costs.clone().map(|cost| cost.read_per_position).sum();
+    let grown: u64 = costs.clone().map(|cost| cost.read_per_position).sum();
+    let shown = |node: &Node| {
+        let reads = node.accesses.iter().filter(|access| access.mode == Mode::Read);
+        reads.map(|access| access.range.end - access.range.start).sum()
+    };
+    let read = || nodes.clone().map(|node| node.cost.read.unwrap_or_else(|| shown(node))).sum();
     Cost {
-        read: read.filter(|_| grown > 0),
+        read: (grown > 0).then(read),
         written: costs.clone().next_back().and_then(|cost| cost.written),
         operations: (!told.is_empty()).then(|| told.iter().sum()),
-        read_per_position: if read.is_some() { grown } else { 0 },
+        read_per_position: grown,
         operations_per_position: costs.map(|cost| cost.operations_per_position).sum(),
     }
 }

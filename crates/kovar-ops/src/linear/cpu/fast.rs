@@ -3,6 +3,7 @@
 use super::round::{RoundVec, Rounded};
 use super::*;
 use crate::activation::cpu::Chunk;
+use crate::attention::combine_cpu::Combine;
 use crate::linear::fast::{FastParams, Shape as Kind};
 use crate::norm::cpu::Norm;
 
@@ -12,16 +13,18 @@ struct Fast<T> {
     form: Affine,
     kind: Kind,
     norm: Option<Norm>,
+    parts: Option<Combine>,
     stored: PhantomData<T>,
 }
 
 fn made<const LEVEL: usize>(constants: Specialization<'_>, kind: Kind) -> Made {
     let (level, form) = (level::<LEVEL>()?, Affine::new(constants)?);
     let norm = match kind {
-        Kind::Plain | Kind::Add => None,
+        Kind::Plain | Kind::Add | Kind::Attended => None,
         Kind::Norm | Kind::Gated | Kind::Three => Some(Norm::of(constants)?),
     };
-    for_float!(form.float, T => Fast::<T> { level, form, kind, norm, stored: PhantomData })
+    let parts = if kind == Kind::Attended { Some(Combine::of(constants)?) } else { None };
+    for_float!(form.float, T => Fast::<T> { level, form, kind, norm, parts, stored: PhantomData })
 }
 
 pub(in crate::linear) fn plain<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
@@ -30,6 +33,10 @@ pub(in crate::linear) fn plain<const LEVEL: usize>(constants: Specialization<'_>
 
 pub(in crate::linear) fn add<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
     made::<LEVEL>(constants, Kind::Add)
+}
+
+pub(in crate::linear) fn attended<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
+    made::<LEVEL>(constants, Kind::Attended)
 }
 
 pub(in crate::linear) fn norm<const LEVEL: usize>(constants: Specialization<'_>) -> Made {
@@ -56,11 +63,18 @@ impl<T: Stored> Fast<T> {
         VecCut::new(shape.n, shape.row_bytes() + 2 * shape.groups() * size_of::<T>(), TASK_ROWS)
     }
 
-    /// The row of x, normed if that is asked for, rounded.
+    /// The row of x, combined or normed if that is asked for, rounded.
     fn round(&self, dispatch: &CpuDispatch<'_>, params: &FastParams, row: usize) -> Rounded {
         let shape = self.shape(params, params.n);
-        let x = &dispatch.slice::<f32>(0)[row * shape.k..][..shape.k];
         let mut rounded = Rounded::default();
+        if let Some(parts) = self.parts {
+            let width = shape.k / parts.size * parts.width();
+            let mut x = vec![0.0; shape.k];
+            parts.heads(&dispatch.slice::<f32>(0)[row * width..][..width], &mut x);
+            self.level.run(RoundVec { shape, x: &x, to: &mut rounded });
+            return rounded;
+        }
+        let x = &dispatch.slice::<f32>(0)[row * shape.k..][..shape.k];
         match self.norm {
             None => self.level.run(RoundVec { shape, x, to: &mut rounded }),
             Some(norm) => {
@@ -124,7 +138,9 @@ impl<T: Stored> CpuKernel for Fast<T> {
             let y = unsafe { dispatch.slice_mut::<f32>(1, at.clone()) };
             self.product((dispatch, 2), shape, range.clone(), x, y);
             match self.kind {
-                Kind::Add => y.iter_mut().zip(&dispatch.slice::<f32>(5)[at]).for_each(|(y, other)| *y += other),
+                Kind::Add | Kind::Attended => {
+                    y.iter_mut().zip(&dispatch.slice::<f32>(5)[at]).for_each(|(y, other)| *y += other)
+                }
                 Kind::Gated => {
                     let gate = y.to_vec();
                     let mut up = vec![0.0; y.len()];

@@ -3,8 +3,10 @@
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, OpKind, Result};
 
 use super::{FastParams, Geometry, Shape, Stored, Work, fits, form, source};
+use crate::attention::{combine_form, parts_of};
+use crate::check::{Check, float_code};
 use crate::linear::{Params, check, small_enough};
-use crate::{AffineMatrix, Matrix, check::float_code};
+use crate::{AffineMatrix, Matrix};
 
 /// A root-mean-square norm before a product.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +37,45 @@ pub fn add_linear(
 ) -> Result<()> {
     let matrices = [w];
     let call = Call::new(encoder, &matrices, x, &[y], None)?;
+    check_other(other, y)?;
+    call.record(encoder, Shape::Add, &[other])
+}
+
+/// `y = other + combine(parts) Wᵀ` with the attention rounded to 8 bits in blocks of 32:
+/// [`combine`](crate::attention::combine) and [`add_linear`] in one command.
+///
+/// `parts` is f32 [m, h, parts, hd + 4] with m up to 4, as [`attention_parts`](crate::attention::attention_parts) gives
+/// them; `other` and `y` are f32 [m, n], the matrix [n, h · hd] is quantised.
+///
+/// # Errors
+/// [`Error::Op`] naming the argument that does not fit, or a row too long for the device; errors of the encoder.
+pub fn attended_linear(
+    encoder: &mut CommandEncoder,
+    w: &AffineMatrix,
+    parts: &Buffer,
+    other: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let &[m, heads, splits, width] = parts.shape() else {
+        return Err(wrong(format!("parts are {:?}, not [m, h, parts, hd + 4]", parts.shape())));
+    };
+    let size = width.saturating_sub(4);
+    // What the parts become, in shape: there is no such buffer.
+    let x = parts.view(0..m * heads * size)?.reshape(&[m, heads, size])?;
+    parts_of(Check("fused linear"), &x, parts)?;
+    let matrices = [w];
+    let mut call = Call::new(encoder, &matrices, &x, &[y], None)?;
+    check_other(other, y)?;
+    call.x = parts;
+    call.more.extend(combine_form(size, splits));
+    call.record(encoder, Shape::Attended, &[other])
+}
+
+fn check_other(other: &Buffer, y: &Buffer) -> Result<()> {
     if other.dtype() != DType::F32 || other.len() != y.len() {
         return Err(wrong(format!("other is {:?} {}, not the {:?} f32 of y", other.shape(), other.dtype(), y.shape())));
     }
-    call.record(encoder, Shape::Add, &[other])
+    Ok(())
 }
 
 /// `y = rms_norm(x) Wᵀ` for one matrix or three, with the norm rounded to 8 bits in blocks of 32:
@@ -88,6 +125,8 @@ struct Call<'a> {
     y: &'a Buffer,
     params: FastParams,
     dtype: Option<f64>,
+    /// Further constants of the kernel.
+    more: Vec<(&'static str, f64)>,
 }
 
 impl<'a> Call<'a> {
@@ -133,14 +172,15 @@ impl<'a> Call<'a> {
         let n = |at: usize| sizes.get(at).map_or(0, |params| params.n);
         let eps = norm.map_or(0.0, |norm| norm.eps);
         let params = FastParams { n1: n(1), n2: n(2), eps, ..FastParams::plain(params) };
-        Ok(Call { matrices, x, y, params, dtype })
+        Ok(Call { matrices, x, y, params, dtype, more: Vec::new() })
     }
 
     fn record(&self, encoder: &mut CommandEncoder, shape: Shape, more: &[&Buffer]) -> Result<()> {
         let FastParams { m, n, k, n1, n2, .. } = self.params;
         let together = if shape == Shape::Gated { 2 } else { 1 };
         let geometry = Geometry::new(encoder.device(), Work { rows: n + n1 + n2, together });
-        let form = form(Stored::of(self.matrices[0]), k, geometry, self.dtype);
+        let mut form = form(Stored::of(self.matrices[0]), k, geometry, self.dtype);
+        form.extend(&self.more);
         let kernel = encoder.device().kernel(source(shape), &form)?;
         let mut dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).constants(&self.params);
         let weights = self.matrices.iter().flat_map(|w| [w.codes(), w.scales(), w.biases()]);

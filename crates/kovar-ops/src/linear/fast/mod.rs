@@ -7,9 +7,10 @@ mod host;
 use kovar::{Device, KernelSource};
 
 use super::cpu;
+use crate::attention::combine_form;
 use crate::{AffineMatrix, KernelForm};
 pub(crate) use geometry::{Geometry, Work};
-pub use host::{Normed, add_linear, gated_linear, norm_linear};
+pub use host::{Normed, add_linear, attended_linear, gated_linear, norm_linear};
 
 /// Sizes of a product, as the kernels take them.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -42,6 +43,8 @@ pub(crate) enum Shape {
     Plain,
     /// `y = other + x Wᵀ`. Slot 5: other.
     Add,
+    /// `y = other + combine(x) Wᵀ`, of parts of attention. Slot 5: other.
+    Attended,
     /// `y = norm(x) Wᵀ`. Slot 5: the weight of the norm.
     Norm,
     /// `y = silu(norm(x) Gᵀ) · norm(x) Uᵀ`. Slots 5 to 7: U; 8: the weight of the norm.
@@ -56,6 +59,7 @@ impl Shape {
         match self {
             Shape::Plain => "product",
             Shape::Add => "product + add",
+            Shape::Attended => "combined attention + product + add",
             Shape::Norm => "norm + product",
             Shape::Gated => "norm + gate and up + activation",
             Shape::Three => "norm + queries, keys, values",
@@ -77,6 +81,7 @@ pub(crate) const PLAIN: &str = "affine_vec_fast";
 pub(super) struct Sources {
     plain: KernelSource,
     add: KernelSource,
+    attended: KernelSource,
     norm: KernelSource,
     gated: KernelSource,
     three: KernelSource,
@@ -94,6 +99,18 @@ impl Sources {
                 "one_end.wgsl"
             ),
             add: source!("affine_add_fast", cpu::fast::add::<LEVEL>, "plain_input.wgsl", "one.wgsl", "add_end.wgsl"),
+            attended: KernelSource::wgsl(
+                "attended_add_fast",
+                concat!(
+                    include_str!("../../attention/combined.wgsl"),
+                    include_str!("round.wgsl"),
+                    include_str!("attended_input.wgsl"),
+                    include_str!("one.wgsl"),
+                    include_str!("add_end.wgsl"),
+                    include_str!("rows.wgsl")
+                ),
+            )
+            .with_cpu(cpu::fast::attended::<LEVEL>),
             norm: source!(
                 "norm_affine_fast",
                 cpu::fast::norm::<LEVEL>,
@@ -111,6 +128,7 @@ impl Sources {
         match shape {
             Shape::Plain => &self.plain,
             Shape::Add => &self.add,
+            Shape::Attended => &self.attended,
             Shape::Norm => &self.norm,
             Shape::Gated => &self.gated,
             Shape::Three => &self.three,
@@ -164,12 +182,15 @@ pub(crate) fn fits(device: &Device, k: u32) -> bool {
 /// Every kernel of this module, for a short row and both sizes of codes.
 pub(crate) fn kernels() -> Vec<KernelForm> {
     let geometry = Geometry { subgroups: 8, rows: 2, groups: 1 };
-    let shapes = [Shape::Plain, Shape::Add, Shape::Norm, Shape::Gated, Shape::Three];
+    let shapes = [Shape::Plain, Shape::Add, Shape::Attended, Shape::Norm, Shape::Gated, Shape::Three];
     let forms = shapes.into_iter().flat_map(|shape| {
         [(4.0, 2.0), (8.0, 1.0), (4.0, 0.0)].map(|(bits, stype)| {
-            let dtype = (!matches!(shape, Shape::Plain | Shape::Add)).then_some(stype);
-            let stored = Stored { bits, group: 64.0, stype };
-            KernelForm { source: source(shape), constants: form(stored, 1024, geometry, dtype) }
+            let dtype = matches!(shape, Shape::Norm | Shape::Gated | Shape::Three).then_some(stype);
+            let mut constants = form(Stored { bits, group: 64.0, stype }, 1024, geometry, dtype);
+            if shape == Shape::Attended {
+                constants.extend(combine_form(128, 8));
+            }
+            KernelForm { source: source(shape), constants }
         })
     });
     forms.collect()

@@ -1,3 +1,7 @@
+fn x_at(at: u32) -> vec4<f32> {
+    return x[at];
+}
+
 // The weight of the norm goes into what is rounded; the length of the row, which all blocks share, into the result.
 fn weighed(v: vec4<f32>, at: u32) -> vec4<f32> {
     if (DTYPE == 0u) {

@@ -1,3 +1,7 @@
+fn x_at(at: u32) -> vec4<f32> {
+    return x[at];
+}
+
 fn weighed(v: vec4<f32>, at: u32) -> vec4<f32> {
     return v;
 }

@@ -52,8 +52,8 @@ fn round_row(row: u32, thread: u32) -> f32 {
         let part = base + thread;
         let there = part < K / 8u;
         let at = row * (K / 4u) + min(part, K / 8u - 1u) * 2u;
-        var a = x[at];
-        var b = x[at + 1u];
+        var a = x_at(at);
+        var b = x_at(at + 1u);
         if (there) { sum_of_squares += dot(a, a) + dot(b, b); }
         a = weighed(a, min(part, K / 8u - 1u) * 2u);
         b = weighed(b, min(part, K / 8u - 1u) * 2u + 1u);
