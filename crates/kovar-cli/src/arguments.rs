@@ -192,6 +192,26 @@ pub(crate) enum BenchPart {
     Ops(Ops),
     /// What replaying a graph saves: small dependent dispatches, and the step of a model if one is given
     Graph(GraphBench),
+    /// What loading takes: time to the first token, memory, and whether tensors are copied
+    Load(LoadBench),
+}
+
+#[derive(Args)]
+pub(crate) struct LoadBench {
+    /// Folder of an MLX model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Write a model of this shape with made-up weights into that folder first, where there is none
+    #[arg(long, value_name = "SHAPE", value_parser = SHAPES)]
+    pub(crate) write: Option<String>,
+    /// Write it as MLX does: tensors begin at any byte, and not at a multiple of 8
+    #[arg(long, requires = "write")]
+    pub(crate) ragged: bool,
+    #[command(flatten)]
+    pub(crate) running: Running,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

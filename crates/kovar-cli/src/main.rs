@@ -9,6 +9,7 @@ mod error;
 mod eval;
 mod generate;
 mod graph;
+mod load;
 mod ops;
 mod peak;
 mod profile;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             Some(BenchPart::Peak(arguments)) => peak::run(&arguments),
             Some(BenchPart::Ops(arguments)) => ops::run(&arguments),
             Some(BenchPart::Graph(arguments)) => graph::run(&arguments),
+            Some(BenchPart::Load(arguments)) => load::run(&arguments),
             None => bench::run(&arguments.model),
         },
         Command::Profile(arguments) => profile::run(&arguments),

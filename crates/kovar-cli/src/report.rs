@@ -12,8 +12,17 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
 /// Most memory that this process has had, in bytes. Linux tells in `/proc`; elsewhere nothing does without a system call
 /// that the standard library does not have.
 pub(crate) fn peak_memory() -> Option<u64> {
+    of_process("VmHWM:")
+}
+
+/// Memory of this process that is of no file, in bytes; as [`peak_memory`], on Linux alone.
+pub(crate) fn anonymous_memory() -> Option<u64> {
+    of_process("RssAnon:")
+}
+
+fn of_process(what: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 

@@ -114,3 +114,30 @@ fn what_a_graph_saves_the_host() {
     assert!(text.contains("50 dependent dispatches, 49 barriers, 2 rounds") && text.contains("replayed"), "{text}");
     assert!(!text.contains("DECODE"), "no model was given: {text}");
 }
+
+#[test]
+fn what_loading_takes() {
+    let report = json(&["bench", "load", "--model", MODEL, "--device", "cpu", "--json"]);
+    let seconds = |name: &str| report["seconds"][name].as_f64().unwrap();
+    let parts = ["device", "load", "session", "first_token"].map(seconds);
+    assert!((parts.iter().sum::<f64>() / seconds("to_first_token") - 1.0).abs() < 0.1, "{report}");
+    // The file has a header beside its tensors, which the CPU uses where they lie.
+    let bytes = |name: &str| report[name].as_u64().unwrap();
+    assert!(bytes("file_bytes") > bytes("in_place_bytes") && bytes("in_place_bytes") > 7_000_000, "{report}");
+    assert_eq!((bytes("copied_bytes"), report["tensors"]["copied"].as_u64()), (0, Some(0)));
+    if cfg!(target_os = "linux") {
+        let memory = |name: &str| report["anonymous_bytes"][name].as_u64().unwrap();
+        assert!(0 < memory("before") && memory("before") < memory("peak"), "{report}");
+    }
+}
+
+#[test]
+fn a_model_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), "mine").unwrap();
+    let path = folder.path().to_str().unwrap();
+    let output = kovar(&["bench", "load", "--model", path, "--write", "qwen3-0.6b", "--device", "cpu"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("model.safetensors"));
+    assert_eq!(std::fs::read_to_string(folder.path().join("model.safetensors")).unwrap(), "mine");
+}

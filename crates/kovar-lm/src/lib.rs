@@ -24,6 +24,7 @@ mod synthetic;
 mod text_stream;
 mod tokenizer;
 mod workspace;
+mod written;
 
 pub use config::{Architecture, Config};
 pub use decode::LOOK_AHEAD;

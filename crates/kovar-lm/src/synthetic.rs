@@ -66,11 +66,44 @@ fn base(architecture: Architecture, sizes: [usize; 7], tied: bool) -> Config {
     }
 }
 
+/// What a made-up tensor is filled with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fill {
+    /// Random bits.
+    Bits,
+    /// Numbers around a mean.
+    Floats(f32),
+}
+
+/// A tensor as it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Made {
+    /// Its name in a file.
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    fill: Fill,
+    seed: u32,
+}
+
+impl Made {
+    /// Makes it, in a buffer of its type and shape.
+    pub(crate) fn record(&self, encoder: &mut CommandEncoder, buffer: &Buffer) -> Result<()> {
+        match self.fill {
+            Fill::Bits => random::bits(encoder, buffer, self.seed)?,
+            Fill::Floats(mean) => random::floats(encoder, buffer, mean, self.seed)?,
+        }
+        Ok(())
+    }
+}
+
 /// Makes weights where they are used: one recording fills them all.
 pub(crate) struct Synthesizer {
     encoder: CommandEncoder,
     weights: SyntheticWeights,
-    made: u32,
+    seeds: u32,
+    /// What was made, in order.
+    pub(crate) made: Vec<Made>,
 }
 
 impl Synthesizer {
@@ -79,7 +112,7 @@ impl Synthesizer {
             let value = format!("{} in groups of {}", weights.bits, weights.group);
             return Err(LmError::Option { option: "bits", value, range: "4, 8 or 16, in groups of 32, 64 or 128" });
         }
-        Ok(Synthesizer { encoder: device.encoder()?, weights, made: 0 })
+        Ok(Synthesizer { encoder: device.encoder()?, weights, seeds: 0, made: Vec::new() })
     }
 
     pub(crate) fn finish(self) -> Result<()> {
@@ -89,37 +122,38 @@ impl Synthesizer {
 
     /// A seed for one more tensor; neighbours differ in every bit with even odds.
     fn seed(&mut self) -> u32 {
-        self.made += 1;
-        self.weights.seed.wrapping_add(self.made).wrapping_mul(0x9e37_79b9)
+        self.seeds += 1;
+        self.weights.seed.wrapping_add(self.seeds).wrapping_mul(0x9e37_79b9)
     }
 
-    fn buffer(&self, dtype: DType, shape: &[usize], name: &str) -> Result<Buffer> {
-        Ok(self.encoder.device().buffer_in(MemoryKind::Device, dtype, shape, name)?)
-    }
-
-    fn floats(&mut self, shape: &[usize], name: &str, mean: f32, seed: u32) -> Result<Buffer> {
-        let buffer = self.buffer(DType::BF16, shape, name)?;
-        random::floats(&mut self.encoder, &buffer, mean, seed)?;
+    fn make(&mut self, name: String, dtype: DType, shape: &[usize], fill: Fill, seed: u32) -> Result<Buffer> {
+        let buffer = self.encoder.device().buffer_in(MemoryKind::Device, dtype, shape, &name)?;
+        let made = Made { name, dtype, shape: shape.into(), fill, seed };
+        made.record(&mut self.encoder, &buffer)?;
+        self.made.push(made);
         Ok(buffer)
+    }
+
+    fn floats(&mut self, shape: &[usize], name: String, mean: f32, seed: u32) -> Result<Buffer> {
+        self.make(name, DType::BF16, shape, Fill::Floats(mean), seed)
     }
 
     /// Elements so small that a product stays about the size of its input.
     fn matrix(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {
         let SyntheticWeights { bits, group, .. } = self.weights;
-        let seed = self.seed();
+        let (seed, name) = (self.seed(), |part: &str| format!("{path}.{part}"));
         if bits == 16 {
-            let weight = self.floats(&[n, k], path, (k as f32).recip(), seed)?;
+            let weight = self.floats(&[n, k], name("weight"), (k as f32).recip(), seed)?;
             return Ok(Matrix::Dense(DenseMatrix::new(weight)?));
         }
-        let codes = self.buffer(DType::U32, &[n, k * bits as usize / 32], path)?;
-        random::bits(&mut self.encoder, &codes, seed)?;
+        let codes = self.make(name("weight"), DType::U32, &[n, k * bits as usize / 32], Fill::Bits, seed)?;
         let levels = (1u32 << bits) as f32;
         // Elements of zero mean and a variance of 1/k. Codes are even over `levels` values: a deviation of levels / √12.
         let scale = 12f32.sqrt() / (levels * (k as f32).sqrt());
         let groups = [n, k / group as usize];
         let seed = self.seed();
-        let scales = self.floats(&groups, path, scale, seed)?;
-        let biases = self.floats(&groups, path, -scale * (levels - 1.0) / 2.0, seed)?;
+        let scales = self.floats(&groups, name("scales"), scale, seed)?;
+        let biases = self.floats(&groups, name("biases"), -scale * (levels - 1.0) / 2.0, seed)?;
         Ok(Matrix::Affine(AffineMatrix::new(codes, scales, biases, bits, group)?))
     }
 }
@@ -127,7 +161,7 @@ impl Synthesizer {
 impl Weights for Synthesizer {
     fn vector(&mut self, name: &str, len: usize) -> Result<Buffer> {
         let seed = self.seed();
-        self.floats(&[len], name, 1.0, seed)
+        self.floats(&[len], name.into(), 1.0, seed)
     }
 
     fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Matrix> {

@@ -40,3 +40,29 @@ fn unknown_names_and_forms_are_refused() {
         assert!(Model::synthetic(device, &shape("qwen3-0.6b").unwrap(), &weights).is_err(), "{bits} {group}");
     }
 }
+
+/// A small model of a published shape.
+fn small(name: &str) -> Config {
+    let whole = shape(name).unwrap();
+    Config { layers: 2, vocab: 640, hidden: whole.hidden / 8, intermediate: whole.intermediate / 8, ..whole }
+}
+
+#[test]
+fn a_model_that_was_written_is_the_one_that_is_made() {
+    let device = common::cpu();
+    for (name, bits, ragged) in [("qwen3-0.6b", 4, false), ("llama-8b", 8, true), ("llama-1b", 16, true)] {
+        let (config, weights) = (small(name), SyntheticWeights { bits, ..SyntheticWeights::default() });
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = Model::write_synthetic(folder.path(), &config, &weights, ragged).unwrap();
+        let loaded = Model::load(&device, folder.path()).unwrap();
+        assert_eq!((loaded.loaded().total, loaded.config()), (bytes, &config));
+        // At a multiple of 8 nothing has to be copied.
+        assert!(ragged || loaded.loaded().copied == 0, "{:?}", loaded.loaded());
+        let logits = |model| Session::new(Arc::new(model), &SessionOptions::default()).unwrap().eval_logits(&[1, 2, 3]);
+        let made = Model::synthetic(&device, &config, &weights).unwrap();
+        assert_eq!(logits(loaded).unwrap(), logits(made).unwrap(), "{name}");
+        // What is there is not written over.
+        let error = Model::write_synthetic(folder.path(), &config, &weights, ragged).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+    }
+}

@@ -80,7 +80,13 @@ impl Model {
         Ok(model)
     }
 
-    fn of(device: &Device, path: &Path, config: Config, tied: bool, loader: &mut dyn Weights) -> Result<Model> {
+    pub(crate) fn of(
+        device: &Device,
+        path: &Path,
+        config: Config,
+        tied: bool,
+        loader: &mut dyn Weights,
+    ) -> Result<Model> {
         let embedding = loader.embedding("model.embed_tokens", config.vocab, config.hidden)?;
         let layers = (0..config.layers).map(|i| Layer::load(loader, &config, i)).collect::<Result<_>>()?;
         let norm = loader.vector("model.norm.weight", config.hidden)?;
