@@ -107,6 +107,33 @@ fn replay(bencher: Bencher, nodes: usize) {
     bencher.bench_local(|| executable.submit().unwrap());
 }
 
+/// The same, of 1,000 nodes, where two outputs take turns: recorded anew for each submission, or kept for both.
+#[divan::bench(args = [1, 2])]
+fn rebound(bencher: Bencher, kept_bindings: u32) {
+    let nodes = 1000;
+    let device = null();
+    let kernel = device.kernel(&AXPY, &[]).unwrap();
+    let weights: Vec<_> = (0..nodes).map(|_| device.buffer(DType::F32, &[64]).unwrap()).collect();
+    let outputs = [(); 2].map(|()| device.buffer(DType::F32, &[64]).unwrap());
+    let mut graph = Graph::capture(&device, "rebound", |encoder| {
+        weights.iter().try_for_each(|x| {
+            let params = AxpyParams { n: 64, a: 1.0 };
+            let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, &outputs[0]).constants(&params);
+            encoder.dispatch(dispatch.threads([64, 1, 1]))
+        })
+    })
+    .unwrap();
+    graph.name("y", &outputs[0]).unwrap();
+    let options = ExecutableOptions { kept_bindings, ..ExecutableOptions::default() };
+    let mut executable = graph.compile(&options).unwrap();
+    let mut turn = 0;
+    bencher.bench_local(|| {
+        turn += 1;
+        executable.rebind(&[("y", &outputs[turn % 2])]).unwrap();
+        executable.submit().unwrap()
+    });
+}
+
 /// Records, commits and waits for dispatches that each read a buffer of their own: each counted once, or all kept by a set.
 #[divan::bench(args = [false, true])]
 fn references(bencher: Bencher, kept: bool) {

@@ -95,6 +95,49 @@ fn commands_are_recorded_anew_when_a_binding_has_changed_and_only_then() {
 }
 
 #[test]
+fn sets_that_are_kept_are_recorded_once() {
+    on_every_device("rebind::sets_that_are_kept_are_recorded_once", |device| {
+        let (x, ys) = (filled(device, 1.0), [0.0, 10.0, 20.0].map(|value| filled(device, value)));
+        for (kept_bindings, sets, recorded) in [(2, 2, 2), (2, 3, 10), (3, 3, 4), (1, 2, 10), (0, 2, 10)] {
+            let options = ExecutableOptions { kept_bindings, in_flight: 2, ..Default::default() };
+            let mut step = step(device, &x, &ys[0], &options);
+            let before = device.stats();
+            // Each set is submitted twice in turn: twice is as many as may be in flight.
+            for turn in 1..=5 {
+                step.rebind(&[("y", &ys[turn % sets])]).unwrap();
+                drop((step.submit().unwrap(), step.submit().unwrap()));
+            }
+            let did = (device.stats() - before).command_buffers;
+            assert_eq!(did, recorded, "{kept_bindings} kept of {sets}");
+        }
+        if device.info().backend != kovar::Backend::Null {
+            // 6 and 4 additions to two that take turns, 2, 4 and 4 to three.
+            let sums = ys.each_ref().map(|y| y.read::<f32>().unwrap()[0]);
+            assert_eq!(sums, [3.0 * 4.0 + 2.0 * 2.0, 10.0 + 3.0 * 6.0 + 2.0 * 4.0, 20.0 + 2.0 * 4.0]);
+        }
+    });
+}
+
+#[test]
+fn a_set_that_is_left_keeps_its_buffers_only_if_it_is_kept() {
+    let device = cpu();
+    for (kept_bindings, alive) in [(1, 1), (2, 2)] {
+        let owner = Arc::new(vec![0u8; N * 4]);
+        let (x, no_copy) = device.import(owner.clone(), DType::F32, &[N], "file").unwrap();
+        assert!(no_copy);
+        let (y, z) = (filled(&device, 0.0), filled(&device, 1.0));
+        let mut step = step(&device, &x, &y, &ExecutableOptions { kept_bindings, ..Default::default() });
+        step.submit().unwrap().wait().unwrap();
+        step.rebind(&[("x", &z)]).unwrap();
+        step.submit().unwrap().wait().unwrap();
+        drop(x);
+        // Memory is let go of when the next work is handed over.
+        step.submit().unwrap().wait().unwrap();
+        assert_eq!(Arc::strong_count(&owner), alive);
+    }
+}
+
+#[test]
 fn a_view_takes_the_place_of_a_buffer_and_of_a_view() {
     on_every_device("rebind::a_view_takes_the_place_of_a_buffer_and_of_a_view", |device| {
         let x = filled(device, 1.0);

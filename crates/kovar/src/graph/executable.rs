@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::kernel::Tally;
 use crate::poison::Effect;
 use crate::profile::{Command, Listing};
 use crate::stats::Stats;
-use crate::{Barriers, DType, Device, Kernel, Result, Submission};
+use crate::{Barriers, Buffer, DType, Device, Kernel, Result, Submission};
 
 /// How a graph is made ready.
 #[derive(Debug, Clone)]
@@ -24,6 +25,9 @@ pub struct ExecutableOptions {
     pub repeat: u32,
     /// Submissions that may be in flight before [`Executable::submit`] waits for the oldest.
     pub in_flight: u32,
+    /// Sets of named buffers, the present one among them, whose commands are kept, with the buffers: 2 where two sets take
+    /// turns, so that they are recorded once.
+    pub kept_bindings: u32,
     /// Whether scratch buffers share memory by lifetime.
     pub share_memory: bool,
     /// What times are kept.
@@ -32,7 +36,7 @@ pub struct ExecutableOptions {
 
 impl Default for ExecutableOptions {
     fn default() -> ExecutableOptions {
-        ExecutableOptions { repeat: 1, in_flight: 2, share_memory: true, timing: Timing::Whole }
+        ExecutableOptions { repeat: 1, in_flight: 2, kept_bindings: 1, share_memory: true, timing: Timing::Whole }
     }
 }
 
@@ -40,27 +44,40 @@ impl Default for ExecutableOptions {
 struct Copy {
     commands: Arc<dyn CommandBuffer>,
     last: u64,
-    /// That of the bindings with which it was recorded.
-    version: u64,
+}
+
+/// The commands with a set of buffers, as far as they were recorded with it.
+pub(super) struct Bound {
+    /// What goes by the names, in their order.
+    pub(super) buffers: Vec<Buffer>,
+    /// Where each numbered allocation of the graph lies.
+    pub(super) places: Vec<Place>,
+    pub(super) claims: Claims,
+    copies: SmallVec<[Copy; 2]>,
+    next: usize,
+}
+
+impl Bound {
+    pub(super) fn new(buffers: Vec<Buffer>, places: Vec<Place>, used: Vec<Used>) -> Bound {
+        Bound { buffers, places, claims: Claims::new(used.into()), copies: SmallVec::new(), next: 0 }
+    }
 }
 
 /// A graph with its memory and its commands recorded: submitted again and again with no re-recording.
 pub struct Executable {
     pub(super) device: Device,
     pub(super) graph: Graph,
-    options: ExecutableOptions,
+    pub(super) options: ExecutableOptions,
     plan: MemoryPlan,
-    /// Where each numbered allocation of the graph lies.
-    pub(super) places: Vec<Place>,
     /// Bytes that the commands use of each named buffer, as captured.
     pub(super) hulls: Vec<Range<u64>>,
-    pub(super) claims: Claims,
-    /// Goes up with each change of a binding.
-    pub(super) version: u64,
+    pub(super) bound: Bound,
+    /// Other sets that are kept, the one that was left last at the end.
+    pub(super) kept: Vec<Bound>,
+    /// The last submissions, as many as may be in flight.
+    recent: VecDeque<u64>,
     kernels: Arc<[Kernel]>,
     tally: Tally,
-    copies: SmallVec<[Copy; 2]>,
-    next: usize,
     stats: Stats,
     /// The commands of one submission, if they are timed.
     listed: Option<Arc<[Command]>>,
@@ -100,28 +117,30 @@ impl Executable {
                 tally.add(&work.kernel, u64::from(options.repeat.max(1)));
             }
         }
-        let hulls = graph.hulls();
+        let (hulls, buffers) = (graph.hulls(), graph.names().map(|(_, buffer)| buffer.clone()).collect());
         let mut executable = Executable {
             device,
             graph,
             options: options.clone(),
             plan,
-            places,
             hulls,
-            claims: Claims::new(used.into()),
-            version: 0,
+            bound: Bound::new(buffers, places, used),
+            kept: Vec::new(),
+            recent: VecDeque::new(),
             kernels: tally.kernels(),
             tally,
-            copies: SmallVec::new(),
-            next: 0,
             stats: Stats::default(),
             listed: None,
         };
-        for _ in 0..options.in_flight.max(1) {
-            let copy = Copy { commands: executable.record()?, last: 0, version: 0 };
-            executable.copies.push(copy);
+        for _ in 0..executable.in_flight() {
+            let commands = executable.record()?;
+            executable.bound.copies.push(Copy { commands, last: 0 });
         }
         Ok(executable)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.options.in_flight.max(1) as usize
     }
 
     /// What one submission does: dispatches, transfers and barriers.
@@ -145,18 +164,26 @@ impl Executable {
     /// # Errors
     /// [`Error::Mapped`](crate::Error::Mapped) if the host holds a view of a buffer that the commands use, device errors.
     pub fn submit(&mut self) -> Result<Submission> {
-        self.device.0.core.wait_for(self.copies[self.next].last)?;
-        if self.copies[self.next].version != self.version {
-            self.copies[self.next].commands = self.record()?;
-            self.copies[self.next].version = self.version;
+        if self.recent.len() >= self.in_flight() {
+            self.recent.front().map_or(Ok(()), |oldest| self.device.0.core.wait_for(*oldest))?;
+            self.recent.pop_front();
         }
-        let copy = &mut self.copies[self.next];
-        let (commands, used, kernels) = (copy.commands.clone(), self.claims.used.clone(), self.kernels.clone());
+        let next = self.bound.next;
+        match self.bound.copies.get(next) {
+            Some(copy) => self.device.0.core.wait_for(copy.last)?,
+            None => {
+                let commands = self.record()?;
+                self.bound.copies.push(Copy { commands, last: 0 });
+            }
+        }
+        let (copy, claims) = (&mut self.bound.copies[next], &self.bound.claims);
+        let (commands, used, kernels) = (copy.commands.clone(), claims.used.clone(), self.kernels.clone());
         let (label, listed) = (&self.graph.label, self.listed.clone());
         let work = device::Work { listed, ..device::Work::new(commands, used, kernels, label) };
-        let submission = self.device.submit(work, Some(&self.claims.stamp))?;
+        let submission = self.device.submit(work, Some(&claims.stamp))?;
         copy.last = submission.number();
-        self.next = (self.next + 1) % self.copies.len();
+        self.recent.push_back(copy.last);
+        self.bound.next = (next + 1) % self.in_flight();
         self.device.0.core.counters.add(&self.stats);
         self.tally.count();
         Ok(submission)
@@ -186,7 +213,7 @@ impl Executable {
         let mut issuer = Issuer::new(null.create_recorder(&desc)?, Barriers::Auto, Timing::Off);
         issuer.tracing = Some(Tracing::default());
         self.issue(&mut issuer)?;
-        Ok(issuer.tracing.unwrap_or_default().finish(&self.graph.label, names(&self.claims.used)))
+        Ok(issuer.tracing.unwrap_or_default().finish(&self.graph.label, names(&self.bound.claims.used)))
     }
 
     fn issue(&self, issuer: &mut Issuer) -> Result<()> {
@@ -208,7 +235,7 @@ impl Executable {
                         issuer.stats.dispatches += 1;
                     }
                     Work::Copy | Work::Fill(_) => {
-                        let raw = |resource: ResourceId| self.claims.used[resource.0 as usize].allocation.raw;
+                        let raw = |resource: ResourceId| self.bound.claims.used[resource.0 as usize].allocation.raw;
                         issuer.issue(
                             || node.about(),
                             &accesses,
@@ -227,15 +254,15 @@ impl Executable {
 
     /// An access in terms of the real allocations.
     fn moved(&self, access: &Access) -> Access {
-        let Place { used, base } = self.places[access.resource.0 as usize];
+        let Place { used, base } = self.bound.places[access.resource.0 as usize];
         let range = base.wrapping_add(access.range.start)..base.wrapping_add(access.range.end);
         Access { resource: ResourceId(used), range, ..access.clone() }
     }
 
     fn binding(&self, part: &Part) -> Binding {
-        let Place { used, base } = self.places[part.resource.0 as usize];
+        let Place { used, base } = self.bound.places[part.resource.0 as usize];
         Binding {
-            buffer: self.claims.used[used as usize].allocation.raw,
+            buffer: self.bound.claims.used[used as usize].allocation.raw,
             offset: base.wrapping_add(part.offset),
             len: part.len,
         }
@@ -244,9 +271,9 @@ impl Executable {
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        for copy in &self.copies {
+        for last in &self.recent {
             // A lost device reports an error here, and has nothing running.
-            let _ = self.device.0.core.wait_for(copy.last);
+            let _ = self.device.0.core.wait_for(*last);
         }
     }
 }

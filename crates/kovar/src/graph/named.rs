@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::executable::Bound;
 use super::{Executable, Graph};
-use crate::claim::Claims;
 use crate::encoder::{NodeGrid, Work};
 use crate::flight::Used;
 use crate::hazard::ResourceId;
@@ -97,7 +97,8 @@ impl Executable {
     ///
     /// The next submission records its commands anew, and so does each of the others that may be in flight when its turn
     /// comes: at most [`in_flight`](super::ExecutableOptions::in_flight) recordings, however many names changed before them.
-    /// A name that gets the buffer which it has changes nothing.
+    /// A set of buffers that the executable still has, which is the present one unless
+    /// [`kept_bindings`](super::ExecutableOptions::kept_bindings) says more, is not recorded again.
     ///
     /// # Errors
     /// [`Error::Binding`] for a name that there is not or that is given twice, and for a buffer that does not fit, is of
@@ -119,45 +120,70 @@ impl Executable {
     /// # Ok::<(), kovar::Error>(())
     /// ```
     pub fn rebind(&mut self, buffers: &[(&str, &Buffer)]) -> Result<()> {
-        let mut used: Vec<Used> = self.claims.used.iter().cloned().collect();
-        let mut changes: SmallVec<[(usize, &Buffer); 4]> = SmallVec::new();
+        let mut bound = self.bound.buffers.clone();
         for (number, (name, to)) in buffers.iter().enumerate() {
-            let wrong = |reason| Error::Binding { label: self.graph.label.clone(), name: (*name).into(), reason };
-            let at = self.graph.named.iter().position(|named| *named.name == **name);
-            let at = at.ok_or_else(|| wrong(Unbindable::Unknown { known: self.graph.known() }))?;
+            let wrong = |reason| Err(self.unbindable(name, reason));
+            let Some(at) = self.graph.named.iter().position(|named| *named.name == **name) else {
+                return wrong(Unbindable::Unknown { known: self.graph.known() });
+            };
             if let Some((_, first)) = buffers[..number].iter().find(|(before, _)| before == name) {
-                return Err(wrong(Unbindable::Taken { name: (*name).into(), buffer: first.label().into() }));
+                return wrong(Unbindable::Taken { name: (*name).into(), buffer: first.label().into() });
             }
-            let Named { resource, buffer, .. } = &self.graph.named[at];
             if let Some(reason) = self.unfit(at, to) {
-                return Err(wrong(reason));
+                return wrong(reason);
             }
-            if !(buffer.same_allocation(to) && buffer.offset == to.offset) {
-                let own = self.places[resource.0 as usize].used as usize;
-                let effect = moved(&used[own].effect, buffer.offset, to.offset);
-                used[own] = Used { allocation: Held::counted(&to.allocation), effect };
-                changes.push((at, to));
-            }
+            bound[at] = (*to).clone();
         }
-        for (at, to) in &changes {
-            let name = self.graph.named[*at].name.to_string();
-            if let Some(reason) = self.aliased(*at, to, &used) {
-                return Err(Error::Binding { label: self.graph.label.clone(), name, reason });
-            }
+        if !same(&self.bound.buffers, &bound) {
+            let other = match self.kept.iter().position(|kept| same(&kept.buffers, &bound)) {
+                Some(kept) => self.kept.remove(kept),
+                None => self.bind(bound)?,
+            };
+            self.turn_to(other);
         }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        for (at, to) in changes {
-            let Named { resource, origin, buffer, .. } = &mut self.graph.named[at];
-            let (resource, place) = (resource.0 as usize, &mut self.places[resource.0 as usize]);
-            place.base = to.offset.wrapping_sub(*origin);
-            self.graph.used[resource] = used[place.used as usize].clone();
-            *buffer = to.clone();
-        }
-        self.claims = Claims::new(used.into());
-        self.version += 1;
         Ok(())
+    }
+
+    /// The commands with other buffers that fit, if none of them shares bytes with another.
+    fn bind(&self, buffers: Vec<Buffer>) -> Result<Bound> {
+        let mut used: Vec<Used> = self.bound.claims.used.iter().cloned().collect();
+        let mut places = self.bound.places.clone();
+        let mut changed: SmallVec<[usize; 4]> = SmallVec::new();
+        for (at, (named, (from, to))) in
+            self.graph.named.iter().zip(self.bound.buffers.iter().zip(&buffers)).enumerate()
+        {
+            if from.same_allocation(to) && from.offset == to.offset {
+                continue;
+            }
+            let place = &mut places[named.resource.0 as usize];
+            let own = &mut used[place.used as usize];
+            *own =
+                Used { allocation: Held::counted(&to.allocation), effect: moved(&own.effect, from.offset, to.offset) };
+            place.base = to.offset.wrapping_sub(named.origin);
+            changed.push(at);
+        }
+        for at in changed {
+            if let Some(reason) = self.aliased(at, &buffers[at], &used) {
+                return Err(self.unbindable(&self.graph.named[at].name, reason));
+            }
+        }
+        Ok(Bound::new(buffers, places, used))
+    }
+
+    /// Goes on with another set, and keeps as many of those before as the options say.
+    fn turn_to(&mut self, other: Bound) {
+        for (named, buffer) in self.graph.named.iter_mut().zip(&other.buffers) {
+            let resource = named.resource.0 as usize;
+            self.graph.used[resource] = other.claims.used[other.places[resource].used as usize].clone();
+            named.buffer = buffer.clone();
+        }
+        self.kept.push(std::mem::replace(&mut self.bound, other));
+        let most = self.options.kept_bindings.saturating_sub(1) as usize;
+        self.kept.drain(..self.kept.len().saturating_sub(most));
+    }
+
+    fn unbindable(&self, name: &str, reason: Unbindable) -> Error {
+        Error::Binding { label: self.graph.label.clone(), name: name.into(), reason }
     }
 
     /// What of a buffer does not fit the one that was named.
@@ -189,7 +215,7 @@ impl Executable {
 
     /// Another buffer among those that will be used that shares bytes, if one of the two is written.
     fn aliased(&self, at: usize, to: &Buffer, used: &[Used]) -> Option<Unbindable> {
-        let place = |named: &Named| self.places[named.resource.0 as usize].used as usize;
+        let place = |named: &Named| self.bound.places[named.resource.0 as usize].used as usize;
         let own = place(&self.graph.named[at]);
         let others = used.iter().enumerate().filter(|(at, _)| *at != own);
         for (at, other) in others.filter(|(_, other)| Arc::ptr_eq(&other.allocation, &to.allocation)) {
@@ -203,6 +229,11 @@ impl Executable {
         }
         None
     }
+}
+
+/// Whether these are the same bytes, name by name.
+fn same(a: &[Buffer], b: &[Buffer]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.same_allocation(b) && a.offset == b.offset)
 }
 
 /// From first to last, the bytes that a recording touches of an allocation, and those that it writes.
