@@ -92,6 +92,9 @@ impl CommandEncoder {
             About { label, kernel: Some(kernel), kind: command.kind(), groups, cost: command.cost() }
         };
         let (pipeline, group_memory) = (kernel.0.pipeline, command.memory());
+        // Their number is known: loading it beside their address, a moment after it was stored, would wait for the store.
+        let bound = kernel.0.reflection.slots.len() + usize::from(ring.is_some());
+        let bindings = bindings.get(..bound).unwrap_or(bindings);
         let recorded = DispatchCommand { pipeline, bindings, constants, grid, group_memory, label };
         // SAFETY: the bindings were checked against buffers and limits; `used` and `tally` keep everything alive until the
         // submission has ended; the issuer puts a barrier before what conflicts.

@@ -90,16 +90,15 @@ impl Ranges {
         if start >= end {
             return;
         }
-        let new = Segment { start, end, node };
         match self.form {
-            Form::Empty => (self.form, self.one) = (Form::One, new),
+            Form::Empty => (self.form, self.one) = (Form::One, Segment { start, end, node }),
             Form::One if self.one.start == start && self.one.end == end => self.one.node = node,
-            _ => self.insert_among(new),
+            _ => self.insert_among(start, end, node),
         }
     }
 
-    fn insert_among(&mut self, new: Segment) {
-        let Segment { start, end, .. } = new;
+    fn insert_among(&mut self, start: u64, end: u64, node: NodeId) {
+        let new = Segment { start, end, node };
         match self.form {
             Form::Empty => (self.form, self.one) = (Form::One, new),
             Form::One => {
@@ -113,7 +112,7 @@ impl Ranges {
             Form::Sorted => {
                 self.tree = self.sorted.iter().map(|s| (s.start, *s)).collect();
                 self.form = Form::Tree;
-                self.insert_among(new);
+                self.insert_among(start, end, node);
             }
             Form::Tree => {
                 let tree = &mut self.tree;
