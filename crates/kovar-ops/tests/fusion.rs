@@ -187,6 +187,11 @@ fn the_same_bytes_in_other_rows_are_not_the_same() {
 /// The attention of one row and its product: norms of heads or none, and whether somebody reads the turned queries. Graphs
 /// as recorded and fused, with what they write.
 fn attended(device: &Device, normed: bool, turned_is_kept: bool) -> ([Graph; 2], [Buffer; 3]) {
+    attended_with(device, normed, turned_is_kept, [1, 1, 64])
+}
+
+/// The same, with new values seen in some shape when they are written into their cache.
+fn attended_with(device: &Device, normed: bool, turned_is_kept: bool, row: [usize; 3]) -> ([Graph; 2], [Buffer; 3]) {
     let random = &mut Random(3);
     let output = Matrix::Affine(affine(device, random, [64, 128], (4, 64), DType::F32));
     let mut float = |shape: &[usize]| device.upload(&random.normals(shape.iter().product()), shape).unwrap();
@@ -208,7 +213,8 @@ fn attended(device: &Device, normed: bool, turned_is_kept: bool) -> ([Graph; 2],
             rotary::rotary(enc, &raw_q, &freqs, &position, &turned_q)?;
             rotary::rotary(enc, &raw_k, &freqs, &position, &turned_k)?;
             cache::write(enc, &turned_k, &position, &keys)?;
-            cache::write(enc, &v, &position, &values)?;
+            let seen = values.reshape(&[300 * row[0], row[1], row[2]])?;
+            cache::write(enc, &v.reshape(&row)?, &position, &seen)?;
             // On the CPU, attention would not take parts by itself.
             let (parts, y) = (scratch(enc, &[1, 2, 3, 68])?, scratch(enc, &[1, 128])?);
             attention::attention_parts(enc, &turned_q, &keys, &values, &position, &parts, 0.125)?;
@@ -239,6 +245,16 @@ fn attention_of_one_row_is_two_commands() {
         let ([_, fused], _) = attended(&device, normed, true);
         let last = ["attention_parts", "combined attention + product + add", "add"];
         assert_eq!(labels(&fused)[labels(&fused).len() - 3..], last, "the queries are read elsewhere");
+    }
+}
+
+#[test]
+fn values_written_as_two_rows_are_not_one() {
+    let device = Device::open(&kovar::DeviceOptions::of(Backend::Null)).unwrap();
+    for normed in [true, false] {
+        let ([_, fused], _) = attended_with(&device, normed, false, [2, 1, 32]);
+        let labels = labels(&fused);
+        assert!(labels.contains(&"attention_parts".into()) && labels.contains(&"write_cache".into()), "{labels:?}");
     }
 }
 

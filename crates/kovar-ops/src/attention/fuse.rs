@@ -5,7 +5,7 @@ use kovar::{Device, OpKind, Place, Replacement, Result, Rule};
 use super::Constants;
 use super::parts::{NAME, turned};
 use crate::fusion::flow;
-use crate::{norm_rotary, rotary};
+use crate::{cache, norm_rotary, rotary};
 
 /// Norm and rotation of queries and keys, both on their way into the cache, and attention.
 pub(crate) const TURNED_NORMED: Rule = Rule {
@@ -30,7 +30,7 @@ pub(crate) const TURNED_NORMED: Rule = Rule {
         };
         let code = queries.kernel().constant("DTYPE");
         let alike = q.half == k.half && q.eps == k.eps && code == keys.kernel().constant("DTYPE");
-        if !alike || code.is_none() || q.capacity != 0 || k.capacity == 0 {
+        if !alike || !is_row(&write, k.heads * k.half * 2) || code.is_none() || q.capacity != 0 || k.capacity == 0 {
             return Ok(None);
         }
         let parts = Parts {
@@ -59,12 +59,13 @@ pub(crate) const TURNED: Rule = Rule {
         flow((0, 2), (4, 3)),
     ],
     build: |device, found| {
-        let [queries, keys, _, write, attention] = found.commands[..] else { return Ok(None) };
+        let [queries, keys, write_keys, write, attention] = found.commands[..] else { return Ok(None) };
         let (Some(q), Some(k)) = (queries.constants::<rotary::Constants>(), keys.constants::<rotary::Constants>())
         else {
             return Ok(None);
         };
-        if q.half != k.half {
+        let width = k.heads * k.half * 2;
+        if q.half != k.half || ![write_keys, write].iter().all(|write| is_row(write, width)) {
             return Ok(None);
         }
         let freqs = queries.slot(1);
@@ -73,6 +74,11 @@ pub(crate) const TURNED: Rule = Rule {
         build(device, &attention, [q.heads, k.heads, q.half], parts)
     },
 };
+
+/// Whether a cache is written by one row of this width: the same bytes could be seen as several shorter ones.
+fn is_row(write: &kovar::Matched<'_>, width: u32) -> bool {
+    write.constants::<cache::Constants>().is_some_and(|c| (c.rows, c.width) == (1, width))
+}
 
 /// What the kernel takes beside the slots of attention.
 struct Parts {
