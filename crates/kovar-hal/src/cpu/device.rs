@@ -6,6 +6,7 @@ use super::memory;
 use super::pipeline::CpuPipeline;
 use super::queue::Queue;
 use super::recorder::CpuRecorder;
+use super::regions::Regions;
 use super::walk::Crew;
 use crate::timeline::HostEvent;
 use crate::{
@@ -17,6 +18,7 @@ pub(crate) struct CpuDevice {
     info: DeviceInfo,
     discrete: bool,
     paging: CpuPaging,
+    regions: Regions,
     queue: Queue,
 }
 
@@ -28,7 +30,7 @@ impl CpuDevice {
             Crew { threads: threads as u32, schedule: options.schedule, checks: options.checks, epoch: Instant::now() };
         let info = if options.discrete { info.discrete() } else { info };
         let OpenOptions { discrete, paging, .. } = *options;
-        Ok(CpuDevice { info, discrete, paging, queue: Queue::new(crew)? })
+        Ok(CpuDevice { info, discrete, paging, regions: Regions::default(), queue: Queue::new(crew)? })
     }
 
     /// Brings a buffer into memory that was just made.
@@ -51,7 +53,7 @@ impl Device for CpuDevice {
     }
 
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        let buffer = self.fresh(memory::allocate(desc)?);
+        let buffer = self.fresh(memory::allocate(desc, &self.regions)?);
         Ok(if self.discrete { memory::hide(buffer, desc.memory) } else { buffer })
     }
 

@@ -1,6 +1,7 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
+use super::regions::{Piece, Regions};
 use crate::{BufferDesc, HalError, MemoryKind, RawBuffer, Result};
 
 /// Buffers start on a page, so that vector loads never straddle a line that another buffer owns.
@@ -10,30 +11,42 @@ const ALIGN: usize = 4096;
 struct Block {
     /// First byte of the buffer.
     host: *mut u8,
-    /// What it lies in, if that is of the allocator.
-    allocated: Option<(*mut u8, Layout)>,
+    place: Place,
+}
+
+/// What a buffer lies in.
+enum Place {
+    /// Memory of the caller.
+    Imported,
+    /// A block of the allocator.
+    Block(NonNull<u8>, Layout),
+    Region(Piece),
 }
 
 fn out_of_memory(desc: &BufferDesc<'_>) -> HalError {
     HalError::OutOfMemory { label: desc.label.into(), bytes: desc.size, reason: "the system allocator refused".into() }
 }
 
-/// Zeroed host memory. Large blocks come from the system untouched, so their pages cost nothing until used: for that the
-/// allocator must not be asked for more than its own alignment, with which zeroed memory is not cleared by hand.
-pub(crate) fn allocate(desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-    let size = usize::try_from(desc.size.max(1)).ok().and_then(|size| size.checked_add(ALIGN));
-    let layout = size.and_then(|size| Layout::from_size_align(size, align_of::<u64>()).ok());
-    let layout = layout.ok_or_else(|| out_of_memory(desc))?;
+fn buffer(host: *mut u8, len: u64, place: Place) -> RawBuffer {
+    RawBuffer { id: Box::into_raw(Box::new(Block { host, place })) as usize, host, len }
+}
+
+/// Zeroed host memory. Large blocks come from the system untouched, so their pages cost nothing until used.
+pub(crate) fn allocate(desc: &BufferDesc<'_>, regions: &Regions) -> Result<RawBuffer> {
+    let size = usize::try_from(desc.size.max(1)).map_err(|_| out_of_memory(desc))?;
+    if Regions::is_for(size) {
+        let piece = regions.take(size).ok_or_else(|| out_of_memory(desc))?;
+        return Ok(buffer(piece.host(), desc.size, Place::Region(piece)));
+    }
+    let layout = Layout::from_size_align(size + ALIGN, align_of::<u64>()).map_err(|_| out_of_memory(desc))?;
     // SAFETY: the layout has a size of at least 1.
-    let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| out_of_memory(desc))?.as_ptr();
-    let host = base.wrapping_add(base.align_offset(ALIGN));
-    let id = Box::into_raw(Box::new(Block { host, allocated: Some((base, layout)) })) as usize;
-    Ok(RawBuffer { id, host, len: desc.size })
+    let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| out_of_memory(desc))?;
+    let host = base.as_ptr().wrapping_add(base.as_ptr().align_offset(ALIGN));
+    Ok(buffer(host, desc.size, Place::Block(base, layout)))
 }
 
 pub(crate) fn import(memory: NonNull<u8>, len: u64) -> RawBuffer {
-    let id = Box::into_raw(Box::new(Block { host: memory.as_ptr(), allocated: None })) as usize;
-    RawBuffer { id, host: memory.as_ptr(), len }
+    buffer(memory.as_ptr(), len, Place::Imported)
 }
 
 /// Bytes of the smallest page of any system.
@@ -45,14 +58,14 @@ const PAGE: usize = 4096;
 /// The buffer came from this module and is alive.
 pub(crate) unsafe fn prefault(buffer: RawBuffer) {
     // SAFETY: `id` is a living box of this module (caller).
-    let Block { host, allocated } = unsafe { &*(buffer.id as *const Block) };
+    let Block { host, place } = unsafe { &*(buffer.id as *const Block) };
     for at in (0..buffer.len as usize).step_by(PAGE) {
         // SAFETY: the byte lies in the buffer. Fresh memory is zero already, but has no page until it is written; imported
         // memory is only read.
         unsafe {
-            match allocated {
-                Some(_) => host.add(at).write_volatile(0),
-                None => drop(host.add(at).read_volatile()),
+            match place {
+                Place::Imported => drop(host.add(at).read_volatile()),
+                Place::Block(..) | Place::Region(_) => host.add(at).write_volatile(0),
             }
         }
     }
@@ -117,8 +130,8 @@ pub(crate) unsafe fn address(buffer: RawBuffer) -> *mut u8 {
 pub(crate) unsafe fn free(buffer: RawBuffer) {
     // SAFETY: `id` is the box that `allocate` or `import` leaked, and this is its only release.
     let block = unsafe { Box::from_raw(buffer.id as *mut Block) };
-    if let Some((base, layout)) = block.allocated {
+    if let Place::Block(base, layout) = block.place {
         // SAFETY: allocated with this layout in `allocate`.
-        unsafe { std::alloc::dealloc(base, layout) };
+        unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
     }
 }

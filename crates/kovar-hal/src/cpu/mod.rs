@@ -14,6 +14,7 @@ mod pipeline;
 mod queue;
 mod race;
 mod recorder;
+pub(crate) mod regions;
 pub(crate) mod sync;
 mod walk;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::queue::Queue;
 use super::recorder::{NullRecorder, Shelf};
 use crate::cpu::memory;
+use crate::cpu::regions::Regions;
 use crate::timeline::HostEvent;
 use crate::{
     BufferDesc, ClockPair, Device, DeviceInfo, PipelineDesc, RawBuffer, RawEvent, RawPipeline, Recorder, RecorderDesc,
@@ -14,13 +15,14 @@ use crate::{
 pub(crate) struct NullDevice {
     info: DeviceInfo,
     discrete: bool,
+    regions: Regions,
     queue: Queue,
     shelf: Arc<Shelf>,
 }
 
 impl NullDevice {
     pub(super) fn new(info: DeviceInfo, discrete: bool) -> NullDevice {
-        NullDevice { info, discrete, queue: Queue::default(), shelf: Arc::default() }
+        NullDevice { info, discrete, regions: Regions::default(), queue: Queue::default(), shelf: Arc::default() }
     }
 }
 
@@ -34,7 +36,7 @@ impl Device for NullDevice {
     }
 
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<RawBuffer> {
-        let buffer = memory::allocate(desc)?;
+        let buffer = memory::allocate(desc, &self.regions)?;
         Ok(if self.discrete { memory::hide(buffer, desc.memory) } else { buffer })
     }
 
