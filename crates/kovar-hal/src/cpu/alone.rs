@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::claims::Next;
+use super::kernel::Prepared;
 use super::recorder::{CpuCommandBuffer, Work};
 use super::walk::Crew;
 use crate::{CpuSchedule, HalError};
@@ -17,7 +18,7 @@ impl CpuCommandBuffer {
         };
         loop {
             // The whole group at once: whoever else comes finds nothing.
-            let Next::Run(claim) = self.claims.claim(|total| total) else { return false };
+            let Next::Run(claim) = self.claims.claim(|left| left) else { return false };
             if self.watch.is_some() {
                 self.run_watched(self.groups[claim.group].clone(), &mut order, crew);
                 self.check_group();
@@ -38,7 +39,7 @@ impl CpuCommandBuffer {
     fn run_mixed(&self, jobs: Range<usize>, order: &mut Order, crew: &Crew) {
         let tasks = jobs.flat_map(|number| self.tasks(number).map(move |task| (number, task)));
         for (number, task) in order.of(tasks.collect()) {
-            self.run_tasks(number, task..task + 1, crew);
+            self.run_tasks(number, task..task + 1, crew, &Prepared::new());
         }
     }
 
@@ -47,7 +48,7 @@ impl CpuCommandBuffer {
         for number in order.of(jobs.collect()) {
             let before = self.copies_of_written(number);
             for task in order.of(self.tasks(number).collect()) {
-                self.run_tasks(number, task..task + 1, crew);
+                self.run_tasks(number, task..task + 1, crew, &Prepared::new());
             }
             self.check_unclaimed(number, &before);
         }

@@ -23,6 +23,8 @@ fn group_of(word: u64) -> usize {
 /// Consecutive tasks of a group, claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim {
+    /// The number of the execution, which tells all of them apart.
+    pub(crate) execution: u32,
     pub(crate) group: usize,
     pub(crate) first: u32,
     pub(crate) count: u32,
@@ -86,7 +88,7 @@ impl Claims {
         group_of(self.word.load(Ordering::Acquire)) == self.totals.len()
     }
 
-    /// Claims some tasks of the present group: `share` says how many, given the group's total.
+    /// Claims some tasks of the present group: `share` says how many of those that are left.
     pub(crate) fn claim(&self, share: impl Fn(u32) -> u32) -> Next {
         loop {
             let seen = self.word.load(Ordering::Acquire);
@@ -98,10 +100,12 @@ impl Claims {
             if first >= total {
                 return Next::Wait;
             }
-            let count = share(total).clamp(1, total - first);
+            let count = share(total - first).clamp(1, total - first);
             let raised = seen + u64::from(count);
             if self.word.compare_exchange(seen, raised, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Next::Run(Claim { group, first, count });
+                // The list does not end before these tasks do, so that no other execution has begun.
+                let execution = self.execution.load(Ordering::Relaxed);
+                return Next::Run(Claim { execution, group, first, count });
             }
         }
     }
@@ -128,7 +132,8 @@ impl Claims {
                 self.open(follows, tasks);
                 return false;
             }
-            run(Claim { group: follows, first: 0, count: 1 });
+            let execution = self.execution.load(Ordering::Relaxed);
+            run(Claim { execution, group: follows, first: 0, count: 1 });
             group = follows;
         }
         self.end();

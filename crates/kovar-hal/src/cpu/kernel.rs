@@ -1,3 +1,5 @@
+use std::any::Any;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use bytemuck::Pod;
@@ -28,6 +30,9 @@ unsafe impl Send for CpuBinding {}
 // SAFETY: as above.
 unsafe impl Sync for CpuBinding {}
 
+/// What a thread has prepared for the tasks of a dispatch.
+pub(crate) type Prepared = OnceCell<Box<dyn Any>>;
+
 /// What a kernel sees of its dispatch.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuDispatch<'a> {
@@ -36,6 +41,7 @@ pub struct CpuDispatch<'a> {
     pub(crate) constants: &'a [u8],
     pub(crate) bindings: &'a [CpuBinding],
     pub(crate) threads: u32,
+    pub(crate) prepared: &'a Prepared,
     /// Who looks at what this task touches.
     pub(crate) watch: Option<Watch<'a>>,
 }
@@ -54,6 +60,15 @@ impl<'a> CpuDispatch<'a> {
     /// Worker threads of the device: a hint for the cut into tasks.
     pub fn threads(&self) -> u32 {
         self.threads
+    }
+
+    /// What this thread prepared when it first asked, in this execution of this dispatch; it asks for one type. For what
+    /// all tasks need and is cheaper to make in every thread than to wait for.
+    pub fn prepared<T: Any>(&self, make: impl FnOnce() -> T) -> &'a T {
+        match self.prepared.get_or_init(|| Box::new(make())).downcast_ref() {
+            Some(prepared) => prepared,
+            None => fault("the kernel prepared something of another type before".into()),
+        }
     }
 
     /// Slots.
@@ -106,6 +121,7 @@ impl<'a> CpuDispatch<'a> {
     /// # Safety
     /// While the slice lives, no other task of the dispatch touches these elements, nor does this one through another
     /// slice.
+    #[inline]
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice_mut<T: Pod>(&self, slot: usize, range: Range<usize>) -> &'a mut [T] {
         let (ptr, len) = self.elements::<T>(slot);
@@ -121,12 +137,14 @@ impl<'a> CpuDispatch<'a> {
         unsafe { std::slice::from_raw_parts_mut(ptr.add(range.start), range.end - range.start) }
     }
 
+    #[inline]
     fn check_range(&self, slot: usize, range: &Range<usize>, len: usize) {
         if range.start > range.end || range.end > len {
             fault(format!("elements {range:?} of slot {slot}, which has {len}"));
         }
     }
 
+    #[inline]
     fn binding(&self, slot: usize) -> &CpuBinding {
         match self.bindings.get(slot) {
             Some(binding) => binding,
@@ -134,6 +152,7 @@ impl<'a> CpuDispatch<'a> {
         }
     }
 
+    #[inline]
     fn elements<T: Pod>(&self, slot: usize) -> (*mut T, usize) {
         let binding = self.binding(slot);
         let ptr = binding.ptr.cast::<T>();

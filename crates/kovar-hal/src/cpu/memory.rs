@@ -130,8 +130,10 @@ pub(crate) unsafe fn address(buffer: RawBuffer) -> *mut u8 {
 pub(crate) unsafe fn free(buffer: RawBuffer) {
     // SAFETY: `id` is the box that `allocate` or `import` leaked, and this is its only release.
     let block = unsafe { Box::from_raw(buffer.id as *mut Block) };
-    if let Place::Block(base, layout) = block.place {
+    match block.place {
+        Place::Imported => {}
         // SAFETY: allocated with this layout in `allocate`.
-        unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
+        Place::Block(base, layout) => unsafe { std::alloc::dealloc(base.as_ptr(), layout) },
+        Place::Region(piece) => drop(piece),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claims::{Claims, MAX_GROUPS};
-use super::kernel::{CpuBinding, CpuDispatch};
+use super::kernel::{CpuBinding, CpuDispatch, Prepared};
 use super::memory;
 use super::pipeline::CpuPipeline;
 use super::race::{AccessLog, Actor, Watch};
@@ -76,14 +76,21 @@ impl CpuCommandBuffer {
                 if let (Some(watch), JobGrid::Indirect(at)) = (watch, grid) {
                     watch.reads(RacePlace::Grid, at.ptr, 0..at.len, true);
                 }
-                let Some(dispatch) = self.dispatch(number, threads, watch) else { return Ok(0) };
+                let prepared = Prepared::new();
+                let Some(dispatch) = self.dispatch(number, threads, &prepared, watch) else { return Ok(0) };
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pipeline.kernel.tasks(&dispatch)))
             }
         }
     }
 
     /// What the kernel of a job sees; `None` for an empty grid, a copy or a fill.
-    fn dispatch<'a>(&'a self, number: usize, threads: u32, watch: Option<Watch<'a>>) -> Option<CpuDispatch<'a>> {
+    fn dispatch<'a>(
+        &'a self,
+        number: usize,
+        threads: u32,
+        prepared: &'a Prepared,
+        watch: Option<Watch<'a>>,
+    ) -> Option<CpuDispatch<'a>> {
         let Work::Kernel { pipeline, bindings, constants, grid } = &self.jobs[number].work else { return None };
         let groups = match grid {
             JobGrid::Groups(groups) => *groups,
@@ -97,6 +104,7 @@ impl CpuCommandBuffer {
             constants: &self.constants[constants.clone()],
             bindings: &self.bindings[bindings.clone()],
             threads,
+            prepared,
             watch,
         })
     }
@@ -107,11 +115,11 @@ impl CpuCommandBuffer {
     }
 
     /// Runs some tasks of a job.
-    pub(crate) fn run(&self, number: usize, tasks: Range<u32>, threads: u32) {
+    pub(crate) fn run(&self, number: usize, tasks: Range<u32>, threads: u32, prepared: &Prepared) {
         let watch = self.watch(number, Some(tasks.start));
         match &self.jobs[number].work {
             Work::Kernel { pipeline, .. } => {
-                if let Some(dispatch) = self.dispatch(number, threads, watch) {
+                if let Some(dispatch) = self.dispatch(number, threads, prepared, watch) {
                     pipeline.kernel.run(&dispatch, tasks);
                 }
             }

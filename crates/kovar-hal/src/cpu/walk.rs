@@ -2,7 +2,11 @@
 //!
 //! Any thread may join at any time and leave between two tasks. A group has ended when as many of its tasks are done as
 //! it has, whoever did them; the thread that finds this out opens the next group, or runs it if it is a single task. So
-//! nobody is handed work, and a barrier costs one atomic addition a task and one store, or nothing. The protocol itself is in `claims.rs`.
+//! nobody is handed work, and a barrier costs one atomic addition a claim and one store, or nothing. The protocol itself is in
+//! `claims.rs`.
+//!
+//! Threads claim a share of what is left (Polychronopoulos, Kuck: "Guided self-scheduling", 1987): many tasks at first, so
+//! that each reads long stretches of memory; single ones at last, so that all end together.
 
 use std::any::Any;
 use std::ops::Range;
@@ -11,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::claims::{Claim, Next};
+use super::kernel::Prepared;
 use super::recorder::{CpuCommandBuffer, Job};
 use crate::{CpuChecks, CpuSchedule, HalError, TimeSpan, Timing};
 
@@ -31,9 +36,30 @@ impl Crew {
         self.epoch.elapsed().as_nanos() as u64
     }
 
+    /// Tasks of those left that a thread claims at once: single ones where there are few, which are long.
+    fn share(&self, left: u32) -> u32 {
+        left.saturating_sub(2 * self.threads).saturating_mul(3) / (4 * self.threads)
+    }
+
     /// Whether one thread does all the work.
     pub(crate) fn is_alone(&self) -> bool {
         self.checks.races || self.schedule != CpuSchedule::Parallel
+    }
+}
+
+/// What a thread has prepared, and for which job of which execution.
+#[derive(Default)]
+struct Own {
+    job: Option<(u32, usize)>,
+    prepared: Prepared,
+}
+
+impl Own {
+    fn of(&mut self, execution: u32, number: usize) -> &Prepared {
+        if self.job != Some((execution, number)) {
+            *self = Own { job: Some((execution, number)), prepared: Prepared::new() };
+        }
+        &self.prepared
     }
 }
 
@@ -101,8 +127,9 @@ impl CpuCommandBuffer {
             return self.walk_alone(crew);
         }
         let mut idle = 0u32;
+        let mut own = Own::default();
         loop {
-            match self.claims.claim(|total| total / (crew.threads * 8)) {
+            match self.claims.claim(|left| crew.share(left)) {
                 Next::Ended => return false,
                 Next::Wait => {
                     idle += 1;
@@ -117,8 +144,8 @@ impl CpuCommandBuffer {
                 }
                 Next::Run(claim) => {
                     idle = 0;
-                    self.run_claim(claim, crew);
-                    if self.claims.finish(claim) && self.go_on(claim.group, crew, &mut leave) {
+                    self.run_claim(claim, crew, &mut own);
+                    if self.claims.finish(claim) && self.go_on(claim.group, crew, &mut own, &mut leave) {
                         return true;
                     }
                     if leave() {
@@ -130,12 +157,12 @@ impl CpuCommandBuffer {
     }
 
     /// Goes on after a group whose tasks have all ended. Returns `true` if it was the last.
-    fn go_on(&self, group: usize, crew: &Crew, leave: impl FnMut() -> bool) -> bool {
+    fn go_on(&self, group: usize, crew: &Crew, own: &mut Own, leave: impl FnMut() -> bool) -> bool {
         let next = |group: usize| {
             self.close_span(crew);
             self.next_group(group, crew)
         };
-        self.claims.go_on(group, next, |claim| self.run_claim(claim, crew), leave)
+        self.claims.go_on(group, next, |claim| self.run_claim(claim, crew, own), leave)
     }
 
     /// Closes a group whose tasks have all ended, and opens the next. Returns `true` if there was none.
@@ -153,19 +180,20 @@ impl CpuCommandBuffer {
         }
     }
 
-    fn run_claim(&self, Claim { group, first: mut task, mut count }: Claim, crew: &Crew) {
+    fn run_claim(&self, claim: Claim, crew: &Crew, own: &mut Own) {
+        let Claim { execution, group, first: mut task, mut count } = claim;
         while count > 0 {
             let Some((number, first, tasks)) = self.locate(group, task) else { return };
             let n = count.min(tasks - first);
-            self.run_tasks(number, first..first + n, crew);
+            self.run_tasks(number, first..first + n, crew, own.of(execution, number));
             task += n;
             count -= n;
         }
     }
 
     /// Runs tasks of a job. What they throw becomes the fault of the submission.
-    pub(crate) fn run_tasks(&self, number: usize, tasks: Range<u32>, crew: &Crew) {
-        let run = || self.run(number, tasks, crew.threads);
+    pub(crate) fn run_tasks(&self, number: usize, tasks: Range<u32>, crew: &Crew, prepared: &Prepared) {
+        let run = || self.run(number, tasks, crew.threads, prepared);
         if let Err(cause) = catch_unwind(AssertUnwindSafe(run)) {
             self.record_fault(&self.jobs[number], cause);
         }

@@ -23,9 +23,8 @@ pub(crate) use parts::{COMBINE_NAME as COMBINE, combine_form, parts_of};
 pub use parts::{HeadNorms, NewRow, attention_parts, combine, turned_parts};
 
 static DECODE: KernelSource =
-    source!("attention_decode", "decode_head.wgsl", "decode_input.wgsl", "decode.wgsl").with_cpu(cpu::attention);
-static PROMPT: KernelSource =
-    KernelSource::wgsl("attention_prompt", include_str!("prompt.wgsl")).with_cpu(cpu::attention);
+    source!("attention_decode", "decode_head.wgsl", "decode_input.wgsl", "decode.wgsl").with_cpu(cpu::few);
+static PROMPT: KernelSource = KernelSource::wgsl("attention_prompt", include_str!("prompt.wgsl")).with_cpu(cpu::many);
 
 /// Rows up to which each row reads the keys by itself, with more of them at once.
 const DECODE_ROWS: usize = 8;

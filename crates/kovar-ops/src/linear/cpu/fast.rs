@@ -7,7 +7,7 @@ use crate::attention::combine_cpu::Combine;
 use crate::linear::fast::{FastParams, Shape as Kind};
 use crate::norm::cpu::Norm;
 
-/// One kernel for all shapes: a task prepares x and takes some rows.
+/// One kernel for all shapes: a task takes some rows, for which its thread has prepared x.
 struct Fast<T> {
     level: Level,
     form: Affine,
@@ -117,7 +117,7 @@ impl<T: Stored> CpuKernel for Fast<T> {
         let params = dispatch.constants::<FastParams>();
         let shape = self.shape(&params, params.n);
         self.cut(&params).each(tasks, |i, range| {
-            let x = &self.round(dispatch, &params, i);
+            let x = &prepared_row(dispatch, i, || self.round(dispatch, &params, i));
             if self.kind == Kind::Three {
                 let mut first = 0;
                 for (n, y, slot) in [(params.n, 1, 2), (params.n1, 11, 5), (params.n2, 12, 8)] {

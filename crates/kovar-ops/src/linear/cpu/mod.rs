@@ -7,6 +7,7 @@ mod round;
 mod rows;
 mod vec;
 
+use std::cell::{RefCell, RefMut};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use half::{bf16, f16};
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
 use self::mat::{DensePanel, PanelMat};
-use self::mat_fast::{PanelFast, Piece, RoundRows};
+use self::mat_fast::{PanelFast, Piece, RoundRows, WIDTH};
 use self::rows::{Rows, Shape};
 use self::vec::{ExactVec, FastVec, SpreadVec};
 use super::Params;
 use super::weights::{Affine, Float};
 use crate::simd::{LANES, Level, Stored};
 
-/// Bytes of the matrix that a task of one row of x reads: a few microseconds.
-const TASK_BYTES: usize = 48 << 10;
-/// Rows of a quantised matrix that a task takes at least: to prepare x costs as much as about six.
-const TASK_ROWS: usize = 64;
+/// Bytes of the matrix that a task of one row of x reads: about a microsecond, so that all threads end together.
+const TASK_BYTES: usize = 16 << 10;
+/// Rows of a quantised matrix that a task takes at least.
+const TASK_ROWS: usize = 16;
 /// Rows of x that a task of many takes at most.
 const TASK_X: usize = 128;
 /// Rows of x that a task rounds.
@@ -163,6 +164,18 @@ impl VecCut {
     }
 }
 
+/// Row `i` of x as a thread prepares it for all tasks that need it.
+fn prepared_row<'a, T: 'static>(dispatch: &CpuDispatch<'a>, i: usize, make: impl FnOnce() -> T) -> RefMut<'a, T> {
+    let kept = dispatch.prepared(RefCell::<Option<(usize, T)>>::default).borrow_mut();
+    RefMut::map(kept, |kept| {
+        let row = match kept.take() {
+            Some(row) if row.0 == i => row,
+            _ => (i, make()),
+        };
+        &mut kept.insert(row).1
+    })
+}
+
 impl<T: Stored> AffineVec<T> {
     fn cut(&self, params: &Params) -> VecCut {
         let shape = self.form.shape(params);
@@ -185,9 +198,12 @@ impl<T: Stored> CpuKernel for AffineVec<T> {
             let rows = &rows_of::<T>(dispatch, shape, range.clone());
             // SAFETY: these elements of row i belong to the tasks that are run here.
             let y = unsafe { dispatch.slice_mut::<f32>(1, i * shape.n + range.start..i * shape.n + range.end) };
-            let mut spread = vec::Spread::default();
-            self.level.run(SpreadVec { shape, x, to: &mut spread });
-            self.level.run(ExactVec { rows, range, x: &spread, y });
+            let x = &prepared_row(dispatch, i, || {
+                let mut spread = vec::Spread::default();
+                self.level.run(SpreadVec { shape, x, to: &mut spread });
+                spread
+            });
+            self.level.run(ExactVec { rows, range, x, y });
         });
     }
 }
@@ -211,46 +227,49 @@ impl<T: Stored> CpuKernel for DenseVec<T> {
     }
 }
 
-/// Tasks of sixteen rows of a matrix and some rows of x.
-struct MatCut {
+/// Tasks of `WIDTH` rows of a matrix and some rows of x.
+struct MatCut<const WIDTH: usize> {
     m: usize,
     n: usize,
 }
 
-impl MatCut {
-    fn new(params: &Params) -> MatCut {
+impl<const WIDTH: usize> MatCut<WIDTH> {
+    fn new(params: &Params) -> MatCut<WIDTH> {
         MatCut { m: params.m as usize, n: params.n as usize }
     }
 
     fn panels(&self) -> usize {
-        self.n.div_ceil(LANES)
+        self.n.div_ceil(WIDTH)
     }
 
     fn tasks(&self) -> u32 {
         (self.panels() * self.m.div_ceil(TASK_X)) as u32
     }
 
-    /// Calls `run` for each task with its first row of the matrix, its rows of x, and room for sixteen elements of each
+    /// Calls `run` for each task with its first row of the matrix, its rows of x, and room for `WIDTH` elements of each
     /// of their rows of y; what it leaves there is then put into slot 1.
     fn each(
         &self,
         dispatch: &CpuDispatch<'_>,
         tasks: Range<u32>,
-        mut run: impl FnMut(usize, Range<usize>, &mut [[f32; LANES]]),
+        mut run: impl FnMut(usize, Range<usize>, &mut [[f32; WIDTH]]),
     ) {
-        let mut room = [[0.0; LANES]; TASK_X];
+        let mut room = [[0.0; WIDTH]; TASK_X];
         for task in tasks.start as usize..tasks.end as usize {
-            let first = task % self.panels() * LANES;
+            let first = task % self.panels() * WIDTH;
             let x = task / self.panels() * TASK_X;
             let x = x..(x + TASK_X).min(self.m);
             let y = &mut room[..x.len()];
             run(first, x.clone(), y);
-            let width = LANES.min(self.n - first);
+            let width = WIDTH.min(self.n - first);
             for (i, from) in x.zip(y) {
                 let at = i * self.n + first;
                 // SAFETY: these columns of these rows belong to this task alone.
                 let to = unsafe { dispatch.slice_mut::<f32>(1, at..at + width) };
-                to.copy_from_slice(&from[..width]);
+                match to.first_chunk_mut() {
+                    Some(whole) => *whole = *from,
+                    None => to.copy_from_slice(&from[..width]),
+                }
             }
         }
     }
@@ -258,7 +277,7 @@ impl MatCut {
 
 impl<T: Stored> CpuKernel for AffineMat<T> {
     fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        MatCut::new(&dispatch.constants()).tasks()
+        MatCut::<LANES>::new(&dispatch.constants()).tasks()
     }
 
     fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
@@ -267,7 +286,7 @@ impl<T: Stored> CpuKernel for AffineMat<T> {
         let k = shape.k;
         let x = dispatch.slice::<f32>(0);
         let panel = &rows_of::<T>(dispatch, shape, 0..shape.n);
-        let columns = &mut vec![[0.0; LANES]; mat::PIECE];
+        let columns = &mut dispatch.prepared(|| RefCell::new(vec![[0.0; LANES]; mat::PIECE])).borrow_mut();
         MatCut::new(&params).each(dispatch, tasks, |first, rows, y| {
             let x = &x[rows.start * k..rows.end * k];
             self.level.run(PanelMat { panel, first, x, k, columns, y });
@@ -277,7 +296,7 @@ impl<T: Stored> CpuKernel for AffineMat<T> {
 
 impl<T: Stored> CpuKernel for DenseMat<T> {
     fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        MatCut::new(&dispatch.constants()).tasks()
+        MatCut::<LANES>::new(&dispatch.constants()).tasks()
     }
 
     fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
@@ -285,7 +304,7 @@ impl<T: Stored> CpuKernel for DenseMat<T> {
         let k = params.k as usize;
         let x = dispatch.slice::<f32>(0);
         let panel = &DensePanel { weights: dispatch.slice::<T>(2), n: params.n as usize, k };
-        let columns = &mut vec![[0.0; LANES]; mat::PIECE];
+        let columns = &mut dispatch.prepared(|| RefCell::new(vec![[0.0; LANES]; mat::PIECE])).borrow_mut();
         MatCut::new(&params).each(dispatch, tasks, |first, rows, y| {
             let x = &x[rows.start * k..rows.end * k];
             self.level.run(PanelMat { panel, first, x, k, columns, y });
@@ -312,7 +331,7 @@ impl CpuKernel for Round {
 
 impl<T: Stored> CpuKernel for AffineMatFast<T> {
     fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        MatCut::new(&dispatch.constants()).tasks()
+        MatCut::<WIDTH>::new(&dispatch.constants()).tasks()
     }
 
     fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
@@ -321,7 +340,7 @@ impl<T: Stored> CpuKernel for AffineMatFast<T> {
         let words = shape.record();
         let records = dispatch.slice::<u32>(0);
         let rows = &rows_of::<T>(dispatch, shape, 0..shape.n);
-        let piece = &mut Piece::new(&shape);
+        let piece = &mut dispatch.prepared(|| RefCell::new(Piece::new(&shape))).borrow_mut();
         MatCut::new(&params).each(dispatch, tasks, |first, x, y| {
             let records = &records[x.start * words..x.end * words];
             self.level.run(PanelFast { rows, first, records, piece, y });

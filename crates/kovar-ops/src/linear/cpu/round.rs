@@ -12,7 +12,8 @@ const ROUND: f32 = 12_582_912.0;
 /// A block: codes, the scale, and the sum of what the codes stand for.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
-    pub(super) codes: [i8; BLOCK],
+    /// Each plus [`ROUND`]: the code is the lowest byte.
+    codes: [f32; BLOCK],
     pub(super) scale: f32,
     pub(super) sum: f32,
 }
@@ -20,7 +21,7 @@ pub(super) struct Block {
 impl Block {
     /// Rounds a block. What is not finite makes the scale not finite, and so all that comes of the block.
     #[inline(always)]
-    pub(super) fn of(x: &[f32; BLOCK]) -> Block {
+    pub(super) fn of<S: Simd>(simd: S, x: &[f32; BLOCK]) -> Block {
         let mut largest = 0u32;
         for x in x {
             // As integers, magnitudes are in the same order, and NaN is the largest.
@@ -30,24 +31,33 @@ impl Block {
         // A block of the smallest subnormals has a quotient beyond f32: it is as good as zero.
         let inverse = if largest > 1e-36 { LARGEST / largest } else { 0.0 };
         let scale = largest / LARGEST;
-        let mut codes = [0i8; BLOCK];
-        let mut sum = 0i32;
-        for (code, x) in codes.iter_mut().zip(x) {
-            *code = (x * inverse + ROUND).to_bits() as i8;
-            sum += i32::from(*code);
+        let mut codes = [0.0; BLOCK];
+        // Sums of integers: exact in f32, in any order.
+        let mut sum = simd.splat(0.0);
+        for (codes, x) in codes.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
+            let code = simd.add(simd.mul(simd.load(x), simd.splat(inverse)), simd.splat(ROUND));
+            simd.store(code, codes);
+            sum = simd.add(sum, simd.add(code, simd.splat(-ROUND)));
         }
-        Block { codes, scale, sum: scale * sum as f32 }
+        Block { codes, scale, sum: scale * simd.sum(sum) }
     }
 
-    /// The codes, with those of even index first.
     #[inline(always)]
-    pub(super) fn split(&self) -> ([u8; BLOCK / 2], [u8; BLOCK / 2]) {
+    pub(super) fn codes(&self) -> [u8; BLOCK] {
+        self.codes.map(|code| code.to_bits() as u8)
+    }
+
+    /// The codes of even index, then those of odd.
+    #[inline(always)]
+    pub(super) fn split(&self) -> [[u8; BLOCK / 2]; 2] {
         let (mut even, mut odd) = ([0; BLOCK / 2], [0; BLOCK / 2]);
-        for i in 0..BLOCK / 2 {
-            even[i] = self.codes[2 * i] as u8;
-            odd[i] = self.codes[2 * i + 1] as u8;
+        for (i, pair) in self.codes.as_chunks().0.iter().enumerate() {
+            // Both in a word of 64 bits, which processors shorten to bytes by the vector.
+            let [low, high] = pair.map(|code: f32| u64::from(code.to_bits()));
+            let pair = low | high << 32;
+            (even[i], odd[i]) = (pair as u8, (pair >> 32) as u8);
         }
-        (even, odd)
+        [even, odd]
     }
 }
 
@@ -71,7 +81,7 @@ pub(super) struct RoundVec<'a> {
 
 impl Job for RoundVec<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let RoundVec { shape, x, to } = self;
         let chunks = shape.chunks();
         to.codes.resize(chunks * 8 / shape.bits, [0; CHUNK]);
@@ -81,15 +91,15 @@ impl Job for RoundVec<'_> {
         let (scales, sums) = (to.scales.as_flattened_mut(), to.sums.as_flattened_mut());
         let lanes = BLOCK * LANES / shape.per_chunk();
         for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let block = Block::of(x);
+            let block = Block::of(simd, x);
             if shape.bits == 4 {
                 let (chunk, within) = (b / 4, b % 4);
-                let (even, odd) = block.split();
+                let [even, odd] = block.split();
                 let at = 2 * CHUNK * chunk + BLOCK / 2 * within;
                 codes[at..at + BLOCK / 2].copy_from_slice(&even);
                 codes[at + CHUNK..at + CHUNK + BLOCK / 2].copy_from_slice(&odd);
             } else {
-                codes[b * BLOCK..][..BLOCK].copy_from_slice(bytemuck::cast_slice(&block.codes));
+                codes[b * BLOCK..][..BLOCK].copy_from_slice(&block.codes());
             }
             scales[b * lanes..][..lanes].fill(block.scale);
             sums[b * BLOCK / shape.group] += block.sum;

@@ -1,26 +1,25 @@
+//! Attention of few rows: each key is read once, and memory sets the pace.
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
-use super::Constants;
-use crate::simd::{Job, LANES, Level, Simd, exp2, fma, largest, load_some, store_some};
+use super::{KEYS, NONE, soften};
+use crate::attention::Constants;
+use crate::simd::{Job, LANES, Level, Simd, load_some, store_some};
 
-/// Keys that pass through the first-level cache together, with their values: 32 KiB at a head size of 64.
-pub(super) const KEYS: usize = 64;
 /// Rows that share this pass.
 const ROWS: usize = 8;
 /// Query heads that share it.
 const HEADS: usize = 8;
-/// Keys or values between the one in use and the one that memory is asked for: a head's lie a whole row apart, where
-/// processors do not look ahead by themselves.
-const AHEAD: usize = 4;
-/// Below every score, and far enough from infinity to be subtracted.
-pub(super) const NONE: f32 = -1e30;
+/// Bytes between the key or value in use and the one that memory is asked for: a head's lie a whole row apart, where processors
+/// do not look ahead by themselves.
+const AHEAD: usize = 4096;
 
 struct Attention(Level);
 
-pub(super) fn attention(_: Specialization<'_>) -> Result<Arc<dyn CpuKernel>, String> {
+pub(in crate::attention) fn few(_: Specialization<'_>) -> Result<Arc<dyn CpuKernel>, String> {
     Ok(Arc::new(Attention(Level::best())))
 }
 
@@ -82,21 +81,44 @@ impl Plan {
 
 /// Reads keys and values of one key-value head.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
-    pub(super) keys: &'a [f32],
-    pub(super) values: &'a [f32],
+pub(in crate::attention) struct Seen<'a> {
+    pub(in crate::attention) keys: &'a [f32],
+    pub(in crate::attention) values: &'a [f32],
     /// From one to the next.
-    pub(super) pitch: usize,
+    pub(in crate::attention) pitch: usize,
     /// How many.
-    pub(super) n: usize,
+    pub(in crate::attention) n: usize,
+}
+
+/// As [`AHEAD`], in keys.
+fn ahead(size: usize) -> usize {
+    (AHEAD / (4 * size)).clamp(4, KEYS / 2)
+}
+
+impl Seen<'_> {
+    /// Where key `j` lies in memory, or as there are only `n`, a value.
+    #[inline(always)]
+    fn key_at(&self, j: usize) -> *const f32 {
+        match j.checked_sub(self.n) {
+            None => self.keys.as_ptr().wrapping_add(j * self.pitch),
+            Some(next) => self.values.as_ptr().wrapping_add(next * self.pitch),
+        }
+    }
+
+    /// Where value `j` lies, or after the last a key of the next block.
+    #[inline(always)]
+    fn value_at(&self, j: usize) -> *const f32 {
+        let from = if j < self.n { self.values } else { self.keys };
+        from.as_ptr().wrapping_add(j * self.pitch)
+    }
 }
 
 /// Some query heads of a row, one after another, with their results.
-pub(super) struct Heads<'a> {
-    pub(super) q: &'a [f32],
-    pub(super) y: &'a mut [f32],
-    pub(super) tops: &'a mut [f32],
-    pub(super) sums: &'a mut [f32],
+pub(in crate::attention) struct Heads<'a> {
+    pub(in crate::attention) q: &'a [f32],
+    pub(in crate::attention) y: &'a mut [f32],
+    pub(in crate::attention) tops: &'a mut [f32],
+    pub(in crate::attention) sums: &'a mut [f32],
 }
 
 /// Scores of all keys for `N` query heads.
@@ -110,7 +132,7 @@ fn scores<S: Simd, const N: usize>(simd: S, q: &[f32], seen: Seen<'_>, out: &mut
     for j in 0..seen.n {
         let key = &seen.keys[j * seen.pitch..][..size];
         let mut sums = [simd.splat(0.0); N];
-        let next = key.as_ptr().wrapping_add(AHEAD * seen.pitch);
+        let next = seen.key_at(j + ahead(size));
         for i in 0..whole {
             simd.prefetch(next.wrapping_add(i * LANES).cast());
             let k = load_some(simd, &key[i * LANES..][..LANES]);
@@ -128,33 +150,6 @@ fn scores<S: Simd, const N: usize>(simd: S, q: &[f32], seen: Seen<'_>, out: &mut
             out[h][j] = simd.sum(sums[h]);
         }
     }
-}
-
-/// Turns `n` scores of a head into weights, raising its maximum and sum. Returns what earlier results shrink by.
-#[inline(always)]
-fn soften<S: Simd>(simd: S, p: &mut [f32; KEYS], n: usize, scale: f32, top: &mut f32, sum: &mut f32) -> f32 {
-    let padding = n..n.next_multiple_of(LANES);
-    for p in &mut p[..n] {
-        *p *= scale;
-    }
-    p[padding.clone()].fill(NONE);
-    let mut highest = simd.splat(*top);
-    for chunk in p[..padding.end].as_chunks().0 {
-        highest = simd.max(simd.load(chunk), highest);
-    }
-    let higher = largest(simd, highest);
-    for p in &mut p[..n] {
-        *p = exp2::<S>(*p - higher);
-    }
-    p[padding.clone()].fill(0.0);
-    let mut sums = simd.splat(0.0);
-    for chunk in p[..padding.end].as_chunks().0 {
-        sums = simd.add(sums, simd.load(chunk));
-    }
-    let shrink = exp2::<S>(*top - higher);
-    *sum = fma::<S>(*sum, shrink, simd.sum(sums));
-    *top = higher;
-    shrink
 }
 
 /// `V` vectors of a row from a column on. Only a lone one may be a part.
@@ -192,7 +187,7 @@ fn mix<S: Simd, const N: usize, const V: usize>(
     #[allow(clippy::needless_range_loop)]
     for j in 0..seen.n {
         let value = &seen.values[j * seen.pitch..][columns.clone()];
-        let next = value.as_ptr().wrapping_add(AHEAD * seen.pitch);
+        let next = seen.value_at(j + ahead(size)).wrapping_add(columns.start);
         for v in 0..V {
             simd.prefetch(next.wrapping_add(v * LANES).cast());
         }
@@ -214,7 +209,7 @@ fn mix<S: Simd, const N: usize, const V: usize>(
 
 /// Lets `N` heads of a row see more keys.
 #[inline(always)]
-pub(super) fn advance<S: Simd, const N: usize>(simd: S, heads: Heads<'_>, seen: Seen<'_>, scale: f32) {
+pub(in crate::attention) fn advance<S: Simd, const N: usize>(simd: S, heads: Heads<'_>, seen: Seen<'_>, scale: f32) {
     let size = heads.q.len() / N;
     let mut weights = [[0.0; KEYS]; N];
     scores(simd, heads.q, seen, &mut weights);
@@ -223,6 +218,10 @@ pub(super) fn advance<S: Simd, const N: usize>(simd: S, heads: Heads<'_>, seen: 
         shrinks[h] = soften(simd, &mut weights[h], seen.n, scale, &mut heads.tops[h], &mut heads.sums[h]);
     }
     let mut column = 0;
+    while S::WIDE && N <= 2 && column + 8 * LANES <= size {
+        mix::<S, N, 8>(simd, heads.y, seen, &weights, &shrinks, column..column + 8 * LANES);
+        column += 8 * LANES;
+    }
     while S::WIDE && column + 4 * LANES <= size {
         mix::<S, N, 4>(simd, heads.y, seen, &weights, &shrinks, column..column + 4 * LANES);
         column += 4 * LANES;
@@ -313,35 +312,44 @@ impl CpuKernel for Attention {
 }
 
 #[cfg(test)]
-mod tests {
-    use kovar::{Device, Dispatch, KernelSource};
+pub(super) mod tests {
+    use kovar::{CpuFactory, Device, Dispatch, KernelSource};
 
     use super::*;
     use crate::simd::agreement::{agree, factories, floats};
 
+    /// All levels give the same for so many rows, heads, key-value heads, and elements of a head.
+    pub(in crate::attention::cpu) fn agree_with(
+        wgsl: &'static str,
+        factories: impl Fn() -> [CpuFactory; 4],
+        (rows, heads, kv_heads, size): (usize, usize, usize, usize),
+    ) {
+        let call = |device: &Device, source: &KernelSource| {
+            let q = floats(device, &[rows, heads, size]);
+            let (keys, values) = (floats(device, &[200, kv_heads, size]), floats(device, &[200, kv_heads, size]));
+            let (position, y) = (device.upload(&[150u32], &[1])?, device.buffer(kovar::DType::F32, q.shape())?);
+            let [rows, heads, kv_heads] = [rows, heads, kv_heads].map(|n| n as u32);
+            let constants = Constants { rows, heads, kv_heads, capacity: 200, scale: 0.2, eps: 0.0 };
+            let kernel = device.kernel(source, &[("HD", size as f64)])?;
+            let mut enc = device.encoder()?;
+            let dispatch = Dispatch::new(&kernel).bind(0, &q).bind(1, &keys).bind(2, &values).bind(3, &position);
+            enc.dispatch(dispatch.bind(4, &y).constants(&constants).groups([1, 1, 1]))?;
+            enc.commit()?.wait()?;
+            y.read()
+        };
+        agree("attention", wgsl, factories(), 1e-5, call);
+    }
+
     #[test]
     fn every_level_agrees() {
+        let decode = concat!(
+            include_str!("../decode_head.wgsl"),
+            include_str!("../decode_input.wgsl"),
+            include_str!("../decode.wgsl")
+        );
         // Sizes with and without a rest of a vector; heads in groups of three, of one and of nine.
-        for (rows, heads, kv_heads, size) in [(1, 6, 2, 64), (5, 3, 3, 100), (2, 9, 1, 128), (1, 2, 1, 4)] {
-            let call = |device: &Device, source: &KernelSource| {
-                let q = floats(device, &[rows, heads, size]);
-                let (keys, values) = (floats(device, &[200, kv_heads, size]), floats(device, &[200, kv_heads, size]));
-                let (position, y) = (device.upload(&[150u32], &[1])?, device.buffer(kovar::DType::F32, q.shape())?);
-                let [rows, heads, kv_heads] = [rows, heads, kv_heads].map(|n| n as u32);
-                let constants = Constants { rows, heads, kv_heads, capacity: 200, scale: 0.2, eps: 0.0 };
-                let kernel = device.kernel(source, &[("HD", size as f64), ("LANES", 1.0)])?;
-                let mut enc = device.encoder()?;
-                let dispatch = Dispatch::new(&kernel).bind(0, &q).bind(1, &keys).bind(2, &values).bind(3, &position);
-                enc.dispatch(dispatch.bind(4, &y).constants(&constants).groups([1, 1, 1]))?;
-                enc.commit()?.wait()?;
-                y.read()
-            };
-            let source = concat!(
-                include_str!("decode_head.wgsl"),
-                include_str!("decode_input.wgsl"),
-                include_str!("decode.wgsl")
-            );
-            agree("attention", source, factories!(|level| Arc::new(Attention(level))), 1e-5, call);
+        for sizes in [(1, 6, 2, 64), (5, 3, 3, 100), (2, 9, 1, 128), (1, 2, 1, 4)] {
+            agree_with(decode, || factories!(|level| Arc::new(Attention(level))), sizes);
         }
     }
 }
