@@ -105,7 +105,7 @@ impl Regions {
             return Some(Piece { host: region.first(), region, len });
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !open.as_ref().is_some_and(|open| REGION - open.used >= len) {
+        if open.as_ref().is_none_or(|open| REGION - open.used < len) {
             *open = Some(Open { region: Arc::new(Mapping::new(REGION)?), used: 0 });
         }
         let Open { region, used } = open.as_mut()?;

@@ -220,6 +220,8 @@ impl<T: Stored> Ahead<'_, T> {
 }
 
 /// Adds the products of some columns of `P` panels with `M` records; those beyond the last repeat it, and are not stored.
+// Indices, as rows and panels run through several arrays.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn tile<S: Simd, const M: usize, const P: usize, const BITS: usize>(
     simd: S,
