@@ -188,11 +188,11 @@ pub fn attention(
 }
 
 fn check(q: &Buffer, keys: &Buffer, values: &Buffer, position: &Buffer, y: &Buffer) -> Result<Sizes> {
-    let check = Check("attention");
+    let sizes = check_inputs(q, [keys, values], position)?;
     if y.shape() != q.shape() || y.dtype() != DType::F32 {
-        return Err(check.unfit("y", y, &format!("the {:?} f32 of q", q.shape())));
+        return Err(Check("attention").unfit("y", y, &format!("the {:?} f32 of q", q.shape())));
     }
-    check_inputs(q, [keys, values], position)
+    Ok(sizes)
 }
 
 fn check_inputs(q: &Buffer, [keys, values]: [&Buffer; 2], position: &Buffer) -> Result<Sizes> {

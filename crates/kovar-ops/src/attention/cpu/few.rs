@@ -318,19 +318,22 @@ pub(super) mod tests {
     use super::*;
     use crate::simd::agreement::{agree, factories, floats};
 
-    /// All levels give the same for so many rows, heads, key-value heads, and elements of a head.
+    /// All levels give the same for so many rows, heads, key-value heads, and elements of a head, with these constants beside
+    /// the last.
     pub(in crate::attention::cpu) fn agree_with(
         wgsl: &'static str,
+        constants: &[(&'static str, f64)],
         factories: impl Fn() -> [CpuFactory; 4],
         (rows, heads, kv_heads, size): (usize, usize, usize, usize),
     ) {
+        let form: Vec<_> = [("HD", size as f64)].into_iter().chain(constants.iter().copied()).collect();
         let call = |device: &Device, source: &KernelSource| {
             let q = floats(device, &[rows, heads, size]);
             let (keys, values) = (floats(device, &[200, kv_heads, size]), floats(device, &[200, kv_heads, size]));
             let (position, y) = (device.upload(&[150u32], &[1])?, device.buffer(kovar::DType::F32, q.shape())?);
             let [rows, heads, kv_heads] = [rows, heads, kv_heads].map(|n| n as u32);
             let constants = Constants { rows, heads, kv_heads, capacity: 200, scale: 0.2, eps: 0.0 };
-            let kernel = device.kernel(source, &[("HD", size as f64)])?;
+            let kernel = device.kernel(source, &form)?;
             let mut enc = device.encoder()?;
             let dispatch = Dispatch::new(&kernel).bind(0, &q).bind(1, &keys).bind(2, &values).bind(3, &position);
             enc.dispatch(dispatch.bind(4, &y).constants(&constants).groups([1, 1, 1]))?;
@@ -349,7 +352,7 @@ pub(super) mod tests {
         );
         // Sizes with and without a rest of a vector; heads in groups of three, of one and of nine.
         for sizes in [(1, 6, 2, 64), (5, 3, 3, 100), (2, 9, 1, 128), (1, 2, 1, 4)] {
-            agree_with(decode, || factories!(|level| Arc::new(Attention(level))), sizes);
+            agree_with(decode, &[("LANES", 1.0)], || factories!(|level| Arc::new(Attention(level))), sizes);
         }
     }
 }

@@ -337,7 +337,7 @@ mod tests {
         let prompt = include_str!("../prompt.wgsl");
         // Sizes with and without a rest of a vector; heads in groups of three, of one and of more than a task has.
         for sizes in [(40, 6, 2, 64), (61, 3, 3, 100), (9, 50, 1, 36), (17, 2, 1, 4)] {
-            agree_with(prompt, || factories!(|level| Arc::new(Many(level))), sizes);
+            agree_with(prompt, &[], || factories!(|level| Arc::new(Many(level))), sizes);
         }
     }
 }
