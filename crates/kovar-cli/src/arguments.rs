@@ -28,8 +28,22 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Time every command of a model's step, by kernel
     Profile(Profile),
+    /// Find out how kernels are best cut for a device, and write the table that --tuning takes
+    Tune(Tune),
     /// Prove that the decode step of a model misses no barrier, and say why each stands
     Verify(Verify),
+}
+
+#[derive(Args)]
+pub(crate) struct Tune {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// File for the table [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Times that each is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
 }
 
 /// The model and what it runs on.
@@ -54,6 +68,9 @@ pub(crate) struct Place {
     /// Threads of the CPU device [default: one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    /// A table of how kernels are cut, as kovar tune writes it [default: the one that comes along]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
 }
 
 /// What a model runs on, and how.

@@ -16,6 +16,7 @@ mod profile;
 mod report;
 mod setup;
 mod speed;
+mod tune;
 mod verify;
 
 use std::io::Write;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             None => bench::run(&arguments.model),
         },
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match result {

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::arguments::Ops;
 use crate::error::{Failure, Result};
 use crate::peak::Measured;
-use cases::{Case, Cases};
+use cases::Case;
+pub(crate) use cases::{Cases, Part};
 
 /// Seconds that a recording is to take: long beside what starts it.
 const LONG_ENOUGH: f64 = 0.003;
@@ -78,17 +79,9 @@ struct Row {
 
 impl Row {
     fn measure(device: &Device, case: &Case, rounds: usize) -> Result<Row> {
-        let measured = |barriers| -> Result<Summary> {
-            let mut calls = case.turns.max(4);
-            while calls < MOST_CALLS && time(device, case, barriers, calls)? < LONG_ENOUGH {
-                calls *= 2;
-            }
-            let times: Result<Vec<f64>> = (0..rounds).map(|_| time(device, case, barriers, calls)).collect();
-            let each = times?.into_iter().map(|time| time / calls as f64);
-            Summary::of(each).ok_or_else(|| Failure::new("nothing was measured"))
-        };
         let (bytes, operations) = cost(device, case)?;
-        let (overlapped, chained) = (measured(Barriers::Auto)?, measured(Barriers::Serial)?);
+        let overlapped = measured(device, case, Barriers::Auto, rounds)?;
+        let chained = chained(device, case, rounds)?;
         Ok(Row { name: case.name.clone(), bytes, operations, overlapped, chained })
     }
 
@@ -141,6 +134,21 @@ impl Row {
             "behind_barriers": part(&self.chained),
         })
     }
+}
+
+/// Seconds of a call that waits for the last.
+pub(crate) fn chained(device: &Device, case: &Case, rounds: usize) -> Result<Summary> {
+    measured(device, case, Barriers::Serial, rounds)
+}
+
+fn measured(device: &Device, case: &Case, barriers: Barriers, rounds: usize) -> Result<Summary> {
+    let mut calls = case.turns.max(4);
+    while calls < MOST_CALLS && time(device, case, barriers, calls)? < LONG_ENOUGH {
+        calls *= 2;
+    }
+    let times: Result<Vec<f64>> = (0..rounds).map(|_| time(device, case, barriers, calls)).collect();
+    let each = times?.into_iter().map(|time| time / calls as f64);
+    Summary::of(each).ok_or_else(|| Failure::new("nothing was measured"))
 }
 
 /// Seconds of a recording of so many calls, on the device's clock, else on the host's.

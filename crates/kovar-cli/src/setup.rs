@@ -2,8 +2,9 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kovar::{Device, DeviceOptions};
+use kovar::{Device, DeviceOptions, Settings};
 use kovar_lm::{LoadProgress, Model, Precision, Session, SessionOptions, SyntheticWeights, shape};
+use kovar_ops::tuning::Table;
 
 use crate::arguments::{Place, Running, Setup, Weights};
 use crate::error::{Failure, Result};
@@ -50,6 +51,14 @@ impl Weights {
 impl Place {
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Device> {
+        let Some(file) = &self.tuning else { return self.open_with(Settings::default()) };
+        let text = std::fs::read_to_string(file).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+        let table = Table::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+        self.open_with(Settings::default().with(table))
+    }
+
+    /// Opens the device with these settings.
+    pub(crate) fn open_with(&self, settings: Settings) -> Result<Device> {
         let mut options = match self.device {
             Some(_) => DeviceOptions { device: self.device, ..DeviceOptions::default() },
             None => DeviceOptions::from_environment()?,
@@ -57,6 +66,7 @@ impl Place {
         options.threads = self.threads;
         options.memory_limit = self.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
         options.cache = cache_dir();
+        options.settings = settings;
         Ok(Device::open(&options)?)
     }
 }

@@ -107,6 +107,19 @@ fn an_unsupported_quantisation() {
 }
 
 #[test]
+fn a_table_of_cuts_that_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("table.json");
+    let tuned = |text: &str| {
+        fs::write(&table, text).unwrap();
+        kovar(&["bench", "peak", "--device", "cpu", "--rounds", "1", "--tuning", table.to_str().unwrap()])
+    };
+    says(&tuned("[{}]"), &["table.json", "tuning table"]);
+    assert!(tuned("[]").status.success());
+    says(&kovar(&["tune", "--device", "cpu"]), &["CPU"]);
+}
+
+#[test]
 fn a_device_that_is_not_there() {
     let model = shipped();
     let model = model.to_str().unwrap();

@@ -25,6 +25,7 @@ pub mod random;
 pub mod rotary;
 mod simd;
 pub mod step;
+pub mod tuning;
 
 pub use forms::{KernelForm, all_kernels};
 pub use fusion::{fusion_rules, fusion_rules_for};

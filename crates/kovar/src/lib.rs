@@ -30,6 +30,7 @@ mod poison;
 mod pool;
 pub mod profile;
 mod residency;
+mod settings;
 mod staging;
 mod stats;
 
@@ -61,6 +62,7 @@ pub use map::{Mapped, MappedMut};
 pub use misuse::{Misfit, Misuse, Trap, Unbindable};
 pub use options::{Barriers, DeviceChoice, DeviceOptions, EncoderOptions, Split};
 pub use pool::PoolStats;
+pub use settings::Settings;
 pub use stats::{KernelStats, Stats};
 
 /// Runs the code of the page for those who come from mlx-native.

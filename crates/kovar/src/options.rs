@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kovar_hal::{Backend, CpuChecks, CpuPaging, CpuSchedule, OpenOptions, Timing};
 
-use crate::{Error, Kept};
+use crate::{Error, Kept, Settings};
 
 /// Which device to open: `cpu`, `vulkan`, `vulkan:1`, `metal`, `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct DeviceOptions {
     /// A folder for translated kernels and compiled pipelines, so that the next start compiles nothing. Several processes
     /// may use it at once, and it can be deleted at any time. None: nothing is kept.
     pub cache: Option<PathBuf>,
+    /// What libraries above want to know of it.
+    pub settings: Settings,
 }
 
 impl DeviceOptions {

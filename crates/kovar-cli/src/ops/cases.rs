@@ -18,6 +18,8 @@ const FEW_COPIES: usize = 4;
 const ROWS: usize = 512;
 /// Positions at which attention is measured.
 const CONTEXTS: [usize; 4] = [128, 1024, 4096, 16_384];
+/// And for which it is cut.
+const TUNED: [usize; 2] = [512, 4096];
 /// Of norms.
 const EPS: f32 = 1e-6;
 /// Weights that share a scale.
@@ -26,7 +28,7 @@ const GROUP: usize = 64;
 type Call = Box<dyn Fn(&mut CommandEncoder, usize) -> kovar::Result<()>>;
 
 /// One kernel, or an op of several.
-pub(super) struct Case {
+pub(crate) struct Case {
     pub(super) name: String,
     /// Positions of the context before.
     pub(super) position: u64,
@@ -43,11 +45,18 @@ impl Case {
 }
 
 /// The cases one after the other: each is made when it is its turn, since their weights would not fit together.
-pub(super) struct Cases<'a> {
+pub(crate) struct Cases<'a> {
     device: &'a Device,
     config: Config,
     precision: Precision,
     kinds: std::vec::IntoIter<Kind>,
+}
+
+/// What is cut by numbers of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Products,
+    Attention,
 }
 
 #[derive(Clone, Copy)]
@@ -107,6 +116,22 @@ impl<'a> Cases<'a> {
             kinds.retain(|kind| kind.name(&config).contains(only.as_str()));
         }
         Ok(Cases { device, config, precision, kinds: kinds.into_iter() })
+    }
+
+    /// The kernels of a token's step, of 4 bits: those that are cut by a table.
+    pub(crate) fn of_one_row(device: &'a Device, name: &str, part: Part) -> Result<Cases<'a>> {
+        let config = shape(name).ok_or_else(|| Failure::new("no such shape"))?;
+        let (n, k) = (config.hidden, config.heads * config.head_dim);
+        let kinds = match part {
+            Part::Products => vec![
+                Kind::Normed { bits: 4, gated: false },
+                Kind::Product { bits: 4, rows: 1, n, k },
+                Kind::Normed { bits: 4, gated: true },
+                Kind::Added { bits: 4 },
+            ],
+            Part::Attention => TUNED.map(|context| Kind::Attention { rows: 1, context }).to_vec(),
+        };
+        Ok(Cases { device, config, precision: Precision::Fast, kinds: kinds.into_iter() })
     }
 
     fn make(&self, kind: Kind) -> Result<Case> {

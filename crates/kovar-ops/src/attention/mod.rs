@@ -170,7 +170,7 @@ pub fn attention(
     let sizes = check(q, keys, values, position, y)?;
     let machine = Machine::of(enc.device());
     if sizes.rows == 1 && enc.device().info().backend != Backend::Cpu {
-        let splits = parts::splits(sizes.heads, sizes.capacity);
+        let splits = parts::splits(enc.device(), sizes.heads, sizes.capacity);
         let taken = enc.scratch(DType::F32, &parts::shape_of(q, splits))?;
         attention_parts(enc, q, keys, values, position, &taken, scale)?;
         return combine(enc, &taken, y);

@@ -4,6 +4,7 @@ use kovar::{Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKin
 
 use super::{Machine, Sizes, check_inputs, combine_cpu, parts_cpu};
 use crate::check::{Check, Length, float_code};
+use crate::tuning::Tuning;
 use crate::{KernelForm, grid};
 
 static PARTS: KernelSource =
@@ -19,10 +20,6 @@ pub(super) const NAME: &str = "attention_parts";
 /// Of the one that makes one of them.
 pub(crate) const COMBINE_NAME: &str = "attention_combine";
 
-/// Workgroups that a device should have at least.
-const GROUPS: usize = 128;
-/// Subgroups of each.
-const SUBGROUPS: u32 = 16;
 /// Parts of a head, at most.
 const MOST_SPLITS: usize = 16;
 /// Keys that are worth a part.
@@ -31,8 +28,8 @@ const KEYS: usize = 32;
 const WIDTH: usize = 64;
 
 /// Parts that keys are cut into, for so many heads and a cache with room for so many keys.
-pub(super) fn splits(heads: usize, capacity: usize) -> usize {
-    (GROUPS / heads).clamp(1, MOST_SPLITS).min(capacity.div_ceil(KEYS)).max(1)
+pub(super) fn splits(device: &Device, heads: usize, capacity: usize) -> usize {
+    (Tuning::of(device).attention_groups as usize / heads).clamp(1, MOST_SPLITS).min(capacity.div_ceil(KEYS)).max(1)
 }
 
 /// The shape of the parts of attention of `q`: for each head so many of them, each a sum over its values and, in the last
@@ -46,11 +43,11 @@ pub(super) fn shape_of(q: &Buffer, splits: usize) -> Vec<usize> {
 
 /// The constants of a kernel that takes parts.
 pub(super) fn form(device: &Device, size: usize, splits: usize) -> Vec<(&'static str, f64)> {
-    form_on(Machine::of(device), size, splits)
+    form_on(Machine::of(device), Tuning::of(device), size, splits)
 }
 
-fn form_on(machine: Machine, size: usize, splits: usize) -> Vec<(&'static str, f64)> {
-    let mut form = machine.decode(size, SUBGROUPS).to_vec();
+fn form_on(machine: Machine, tuning: Tuning, size: usize, splits: usize) -> Vec<(&'static str, f64)> {
+    let mut form = machine.decode(size, tuning.attention_subgroups).to_vec();
     form.extend([("SPLITS", splits as f64), ("PARTS", 1.0)]);
     form
 }
@@ -201,7 +198,7 @@ pub(crate) fn parts_of(check: Check, heads: &Buffer, parts: &Buffer) -> Result<u
 pub(super) fn kernels(machine: Machine) -> Vec<KernelForm> {
     let mut all = Vec::new();
     for size in [64, 128] {
-        let form = form_on(machine, size, 8);
+        let form = form_on(machine, Tuning::default(), size, 8);
         all.push(KernelForm { source: &PARTS, constants: form.clone() });
         for (normed, code) in [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0)] {
             let norm = [("NORMED", normed), ("DTYPE", code)];

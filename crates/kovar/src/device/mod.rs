@@ -17,7 +17,7 @@ pub(crate) use self::transfer::Progress;
 use crate::kernel::{DiskCache, Kernel, KernelSource, Registry, Specialization};
 use crate::notify::Notifier;
 use crate::stats::{KernelStats, Stats};
-use crate::{CommandEncoder, DeviceOptions, EncoderOptions, Error, Event, Result};
+use crate::{CommandEncoder, DeviceOptions, EncoderOptions, Error, Event, Result, Settings};
 
 /// A device, open: the source of buffers, kernels and encoders. A clone is another handle.
 ///
@@ -35,6 +35,7 @@ pub struct Device(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     registry: Registry,
+    settings: Settings,
     pub(crate) notifier: Notifier,
 }
 
@@ -105,6 +106,7 @@ impl Device {
         Ok(Device(Arc::new(Shared {
             core: Arc::new(core),
             registry: Registry::new(cache),
+            settings: options.settings.clone(),
             notifier: Notifier::default(),
         })))
     }
@@ -116,6 +118,11 @@ impl Device {
     /// What it is and can do.
     pub fn info(&self) -> &DeviceInfo {
         self.0.core.hal.info()
+    }
+
+    /// What it was opened with for the libraries above.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     /// What it has done so far.
