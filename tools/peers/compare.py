@@ -48,7 +48,8 @@ def main():
     sizes = [a.threads, a.prompt, a.decode]
     kovar = [a.kovar, a.models / "mlx-4bit", "--threads", a.threads, "--prompt", a.prompt]
     kovar += ["--decode", a.decode, "--rounds", 1]
-    commands = {"Kovar": kovar}
+    commands = {"Kovar": kovar, "Kovar, weights as in the file": kovar[:]}
+    kovar += ["--copy"]
     other_prompts = set()
     llama = [here / "llama.py", a.models / "q4_0.gguf"]
     commands["llama.cpp Q4_0, weights as in the file"] = [sys.executable, *llama, *sizes, "plain"]
@@ -76,7 +77,7 @@ def main():
     for name, runs in results.items():
         cells = []
         for kind in ("prompt", "decode"):
-            compared = name != "Kovar" and not (kind == "prompt" and name in other_prompts)
+            compared = not name.startswith("Kovar") and not (kind == "prompt" and name in other_prompts)
             reference = [run[kind] for run in results["Kovar"]] if compared else None
             cells.append(cell([run[kind] for run in runs], reference))
         print(f"| {name} | {cells[0]} | {cells[1]} |")

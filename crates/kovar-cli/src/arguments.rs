@@ -68,6 +68,9 @@ pub(crate) struct Place {
     /// Threads of the CPU device [default: one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    /// Copy weights into the device's own memory rather than use the mapped file: on the CPU faster to read
+    #[arg(long)]
+    pub(crate) copy_weights: bool,
     /// A table of how kernels are cut, as kovar tune writes it [default: the one that comes along]
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,

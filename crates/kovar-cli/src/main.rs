@@ -2,7 +2,6 @@
 
 mod arguments;
 mod bench;
-
 mod devices;
 mod doctor;
 mod error;

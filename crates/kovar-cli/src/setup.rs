@@ -65,6 +65,7 @@ impl Place {
         };
         options.threads = self.threads;
         options.memory_limit = self.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
+        options.copy_files = self.copy_weights;
         options.cache = cache_dir();
         options.settings = settings;
         Ok(Device::open(&options)?)

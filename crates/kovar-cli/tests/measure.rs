@@ -129,6 +129,13 @@ fn what_loading_takes() {
         let memory = |name: &str| report["anonymous_bytes"][name].as_u64().unwrap();
         assert!(0 < memory("before") && memory("before") < memory("peak"), "{report}");
     }
+    let copied = json(&["bench", "load", "--model", MODEL, "--device", "cpu", "--copy-weights", "--json"]);
+    let tensors = &report["tensors"]["all"];
+    assert_eq!(
+        (&copied["copied_bytes"], &copied["tensors"]["copied"]),
+        (&report["in_place_bytes"], tensors),
+        "{copied}"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Tokens a second of a model on the CPU, and where the time of a decoded token goes.
 //!
 //! `cargo bench -p kovar-lm --bench speed -- MODEL [--threads N] [--prompt N] [--decode N] [--rounds N] [--exact]
-//! [--ops]`: each round is a new text, a prompt of made-up tokens and then likeliest ones. One line of JSON a round.
-//! `--ops` adds the time of each kind of command in one step, with a barrier behind each.
+//! [--copy] [--ops]`: each round is a new text, a prompt of made-up tokens and then likeliest ones. One line of JSON a
+//! round. `--copy` copies the weights into memory of the device; `--ops` adds the time of each kind of command in one step,
+//! with a barrier behind each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name);
         at.map_or(default, |at| arguments[at + 1].parse().unwrap())
     };
-    let options = DeviceOptions { threads: Some(number("--threads", 2)), ..DeviceOptions::of(Backend::Cpu) };
+    let (threads, copy_files) = (Some(number("--threads", 2)), has("--copy"));
+    let options = DeviceOptions { threads, copy_files, ..DeviceOptions::of(Backend::Cpu) };
     let model = Arc::new(Model::load(&Device::open(&options).unwrap(), path).unwrap());
     let precision = if has("--exact") { Precision::Exact } else { Precision::Fast };
     let mut session = Session::new(model.clone(), &SessionOptions { precision, ..Default::default() }).unwrap();

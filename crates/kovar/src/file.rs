@@ -44,7 +44,8 @@ enum Window {
 
 impl Device {
     /// Makes a mapped file known to the device. A device that shares the host's memory imports it without a copy, if the
-    /// driver takes mappings of files; a discrete one reads it over a bus each time, so that its buffers are copies.
+    /// driver takes mappings of files; a discrete one reads it over a bus each time, so that its buffers are copies, as they
+    /// are where [`DeviceOptions::copy_files`](crate::DeviceOptions::copy_files) says so.
     ///
     /// ```no_run
     /// use std::{fs::File, sync::Arc};
@@ -63,7 +64,8 @@ impl Device {
         let limits = &self.info().limits;
         let window = limits.buffer - limits.buffer % limits.import_alignment;
         let map: &Mmap = (*file).as_ref();
-        let count = if self.imports() { (map.len() as u64).div_ceil(window.max(1)) } else { 0 };
+        let imports = self.imports() && !self.0.core.copy_files;
+        let count = if imports { (map.len() as u64).div_ceil(window.max(1)) } else { 0 };
         let windows = (0..count).map(|_| Window::Untried).collect();
         FileBuffers { device: self.clone(), file, label: label.into(), windows, window }
     }

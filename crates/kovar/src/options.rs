@@ -64,6 +64,9 @@ pub struct DeviceOptions {
     pub checks: CpuChecks,
     /// CPU: when the pages of a buffer come into memory, and whether they stay.
     pub paging: CpuPaging,
+    /// Copy mapped files into the device's own memory rather than use them in place: see [`Device::file`](crate::Device::file). On
+    /// the CPU their bytes then lie on huge pages, which are faster to read, and take memory of their own.
+    pub copy_files: bool,
     /// CPU, Vulkan and null: act as a device with memory of its own, so that what is written to
     /// [`MemoryKind::Device`](kovar_hal::MemoryKind) goes through the staging ring, and nothing is imported. It shows what a
     /// program does on a discrete GPU where there is none.

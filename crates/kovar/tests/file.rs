@@ -48,14 +48,14 @@ fn through_the_device(device: &Device, x: &Buffer) -> Vec<f32> {
 #[test]
 fn parts_are_in_place_where_kernels_can_bind_them_and_copies_elsewhere() {
     for subject in subjects("parts_are_in_place_where_kernels_can_bind_them_and_copies_elsewhere") {
-        for discrete in [false, true] {
+        for (discrete, copy_files) in [(false, false), (true, false), (false, true)] {
             let device = Some(subject.name.parse().unwrap());
-            let options =
-                DeviceOptions { device, validation: subject.validation, discrete, ..DeviceOptions::default() };
+            let validation = subject.validation;
+            let options = DeviceOptions { device, validation, discrete, copy_files, ..DeviceOptions::default() };
             let device = Device::open(&options).unwrap();
             let limits = device.info().limits;
             let mut file = device.file(mapped(), "weights");
-            let imports = device.info().features.host_import && !discrete;
+            let imports = device.info().features.host_import && !discrete && !copy_files;
             // A part at the end, too, which lies in the last, incomplete page.
             for (start, words) in [(0, 64), (256, 1000), (260, 7), (4096, 40_000), (131_072, 100), (LEN - 40, 10)] {
                 let mut told = 0;

@@ -37,6 +37,7 @@ pub(crate) struct Core {
     pub(super) residency: Residency,
     /// Bytes that buffers may take.
     memory_limit: Option<u64>,
+    pub(crate) copy_files: bool,
     /// Locked before `submitted`.
     pub(super) ring: Mutex<Ring>,
     pub(super) next_allocation: AtomicU64,
@@ -69,6 +70,7 @@ impl Core {
             pool: Mutex::default(),
             residency: Residency::default(),
             memory_limit: options.memory_limit,
+            copy_files: options.copy_files,
             ring: Mutex::default(),
             next_allocation: AtomicU64::new(0),
             encoders: AtomicU64::new(0),
