@@ -1,6 +1,5 @@
 //! Speed of a model, measured through the same session that generates text.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use kovar::profile::Summary;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::arguments::BenchModel;
 use crate::error::Result;
 use crate::peak;
-use crate::report::{mebibytes, peak_memory};
+use crate::report::{mebibytes, peak_memory, show};
 use crate::speed::{self, Round, count, spread, warmed};
 
 /// Tokens decoded in the way that is not measured for speed, to see what it costs the host.
@@ -58,13 +57,7 @@ pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
         },
         "memory": memory,
     });
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{report}")?;
-    } else {
-        out.write_all(text(&report).as_bytes())?;
-    }
-    Ok(())
+    show(arguments.json, &report, text)
 }
 
 /// Speed of decoding.

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::Path;
 
 use kovar_lm::{Session, perplexity};
@@ -7,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Eval;
 use crate::error::{Failure, Result};
+use crate::report::show;
 
 /// Tokens shown that may come next.
 const SHOWN: usize = 5;
@@ -22,13 +22,7 @@ pub(crate) fn run(arguments: &Eval) -> Result<()> {
         (Some(text), _) => of_text(&mut session, text)?,
         (None, tokens) => of_tokens(&mut session, tokens.as_deref().unwrap_or_default(), arguments.logits.as_deref())?,
     };
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{json}")?;
-    } else {
-        out.write_all(lines.as_bytes())?;
-    }
-    Ok(())
+    show(arguments.json, &json, |_| lines)
 }
 
 fn of_text(session: &mut Session, text: &str) -> Result<(Value, String)> {

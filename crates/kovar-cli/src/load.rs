@@ -1,7 +1,7 @@
 //! What loading a model takes, from opening its folder to the first token.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::LoadBench;
 use crate::error::{Failure, Result};
-use crate::report::{anonymous_memory, mebibytes};
+use crate::report::{anonymous_memory, mebibytes, show};
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(2);
@@ -27,13 +27,7 @@ pub(crate) fn run(arguments: &LoadBench) -> Result<()> {
     }
     let in_cache = read_through(folder)?;
     let report = measure(arguments, in_cache)?;
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{report}")?;
-    } else {
-        out.write_all(text(&report).as_bytes())?;
-    }
-    Ok(())
+    show(arguments.json, &report, text)
 }
 
 /// Reads the files of weights once, so that they are in the system's cache; gives their bytes.

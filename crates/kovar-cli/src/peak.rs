@@ -1,6 +1,5 @@
 //! What a device can do at most, measured by kernels that do one thing.
 
-use std::io::Write;
 use std::time::Instant;
 
 use kovar::profile::{Peaks, Summary};
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Peak;
 use crate::error::{Failure, Result};
+use crate::report::show;
 
 /// Seconds that arithmetic is to take: long beside what starts it.
 const LONG_ENOUGH: f64 = 0.02;
@@ -25,13 +25,7 @@ const TILE_GROUPS: usize = 1024;
 pub(crate) fn run(arguments: &Peak) -> Result<()> {
     let device = arguments.place.open()?;
     let measured = Measured::new(&device, arguments.rounds)?;
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{}", measured.to_json(&device))?;
-    } else {
-        out.write_all(measured.text(&device).as_bytes())?;
-    }
-    Ok(())
+    show(arguments.json, &measured.to_json(&device), |_| measured.text(&device))
 }
 
 /// Rates a second, one value a round.

@@ -1,9 +1,19 @@
-//! Numbers for people, on standard error.
+//! What commands tell: reports on standard output, numbers for people on standard error.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::time::Duration;
 
 use kovar_lm::{LoadProgress, Timing};
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// Prints a report: as one JSON object, or as text for people.
+pub(crate) fn show(json: bool, report: &Value, text: impl FnOnce(&Value) -> String) -> Result<()> {
+    let line = if json { format!("{report}\n") } else { text(report) };
+    Ok(std::io::stdout().lock().write_all(line.as_bytes())?)
+}
 
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))

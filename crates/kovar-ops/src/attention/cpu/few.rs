@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
-use super::{KEYS, NONE, soften};
-use crate::attention::Constants;
+use super::{KEYS, NONE, Plan, Task, soften};
 use crate::simd::{Job, LANES, Level, Simd, load_some, store_some};
 
 /// Rows that share this pass.
@@ -23,60 +22,14 @@ pub(in crate::attention) fn few(_: Specialization<'_>) -> Result<Arc<dyn CpuKern
     Ok(Arc::new(Attention(Level::best())))
 }
 
-/// How a dispatch is cut. A task has a tile of rows and some query heads of one key-value head, so that it reads each
-/// key once for all of them. Results do not depend on the cut.
-struct Plan {
-    rows: usize,
-    heads: usize,
-    kv_heads: usize,
-    size: usize,
-    capacity: usize,
-    /// Rows of a task.
-    tile: usize,
-    /// Query heads of a task.
-    share: usize,
-    /// Tasks that share a key-value head.
-    splits: usize,
-    scale: f32,
-}
-
-/// One task.
-struct Task {
-    rows: Range<usize>,
-    /// Query heads, of all.
-    heads: Range<usize>,
-    kv_head: usize,
-}
-
-impl Plan {
-    fn new(dispatch: &CpuDispatch<'_>) -> Plan {
-        let c: Constants = dispatch.constants();
-        let (rows, heads, kv_heads) = (c.rows as usize, c.heads as usize, c.kv_heads as usize);
-        let threads = dispatch.threads() as usize;
-        let size = dispatch.byte_len(0) / 4 / (rows * heads);
-        let grouped = heads / kv_heads;
+/// A task has a tile of rows and some query heads of one key-value head, so that it reads each key once for all of them.
+fn plan(dispatch: &CpuDispatch<'_>) -> Plan {
+    let threads = dispatch.threads() as usize;
+    Plan::new(dispatch, |rows, kv_heads, grouped| {
         let tile = (rows * kv_heads / (4 * threads)).clamp(1, ROWS);
         let units = rows.div_ceil(tile) * kv_heads;
-        let share = grouped.div_ceil(threads.div_ceil(units)).min(HEADS);
-        let splits = grouped.div_ceil(share);
-        Plan { rows, heads, kv_heads, size, capacity: c.capacity as usize, tile, share, splits, scale: c.scale }
-    }
-
-    fn tasks(&self) -> usize {
-        self.rows.div_ceil(self.tile) * self.kv_heads * self.splits
-    }
-
-    fn task(&self, number: usize) -> Task {
-        let (number, split) = (number / self.splits, number % self.splits);
-        let (tile, kv_head) = (number / self.kv_heads, number % self.kv_heads);
-        let grouped = self.heads / self.kv_heads;
-        let (first, end) = (split * self.share, ((split + 1) * self.share).min(grouped));
-        Task {
-            rows: tile * self.tile..((tile + 1) * self.tile).min(self.rows),
-            heads: kv_head * grouped + first..kv_head * grouped + end,
-            kv_head,
-        }
-    }
+        (tile, grouped.div_ceil(threads.div_ceil(units)).min(HEADS))
+    })
 }
 
 /// Reads keys and values of one key-value head.
@@ -300,11 +253,11 @@ struct State {
 
 impl CpuKernel for Attention {
     fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        Plan::new(dispatch).tasks() as u32
+        plan(dispatch).tasks() as u32
     }
 
     fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
-        let plan = Plan::new(dispatch);
+        let plan = plan(dispatch);
         for number in tasks {
             self.0.run(Attend { dispatch, plan: &plan, task: plan.task(number as usize) });
         }
@@ -316,6 +269,7 @@ pub(super) mod tests {
     use kovar::{CpuFactory, Device, Dispatch, KernelSource};
 
     use super::*;
+    use crate::attention::Constants;
     use crate::simd::agreement::{agree, factories, floats};
 
     /// All levels give the same for so many rows, heads, key-value heads, and elements of a head, with these constants beside

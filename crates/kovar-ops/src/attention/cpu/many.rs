@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
-use super::{KEYS, NONE, soften};
-use crate::attention::Constants;
+use super::{KEYS, NONE, Plan, Task, soften};
 use crate::simd::{Job, LANES, Level, Simd, load_some};
 
 /// Queries of a task: rows times query heads of one key-value head.
@@ -19,57 +18,12 @@ pub(in crate::attention) fn many(_: Specialization<'_>) -> Result<Arc<dyn CpuKer
     Ok(Arc::new(Many(Level::best())))
 }
 
-/// How a dispatch is cut. Results do not depend on it.
-struct Plan {
-    rows: usize,
-    heads: usize,
-    kv_heads: usize,
-    size: usize,
-    capacity: usize,
-    /// Query heads of a task, and tasks that share a key-value head.
-    share: usize,
-    splits: usize,
-    /// Rows of a task.
-    tile: usize,
-    scale: f32,
-}
-
-impl Plan {
-    fn new(dispatch: &CpuDispatch<'_>) -> Plan {
-        let c: Constants = dispatch.constants();
-        let (rows, heads, kv_heads) = (c.rows as usize, c.heads as usize, c.kv_heads as usize);
-        let size = dispatch.byte_len(0) / 4 / (rows * heads);
-        let grouped = heads / kv_heads;
+/// A task has all queries of a key-value head that fit, or as many rows of them.
+fn plan(dispatch: &CpuDispatch<'_>) -> Plan {
+    Plan::new(dispatch, |_, _, grouped| {
         let share = grouped.min(QUERIES);
-        let (splits, tile) = (grouped.div_ceil(share), QUERIES / share);
-        Plan { rows, heads, kv_heads, size, capacity: c.capacity as usize, share, splits, tile, scale: c.scale }
-    }
-
-    fn tiles(&self) -> usize {
-        self.rows.div_ceil(self.tile)
-    }
-
-    fn task(&self, number: usize) -> Task {
-        let (number, split) = (number / self.splits, number % self.splits);
-        let (tile, kv_head) = (number / self.kv_heads, number % self.kv_heads);
-        // The last rows see most: they come first, so that threads end together.
-        let first = (self.tiles() - 1 - tile) * self.tile;
-        let grouped = self.heads / self.kv_heads;
-        let head = kv_head * grouped + split * self.share;
-        Task {
-            rows: first..(first + self.tile).min(self.rows),
-            heads: head..(head + self.share).min((kv_head + 1) * grouped),
-            kv_head,
-        }
-    }
-}
-
-/// One task. Its queries are the heads of the first row, then those of the next.
-struct Task {
-    rows: Range<usize>,
-    /// Query heads, of all.
-    heads: Range<usize>,
-    kv_head: usize,
+        (QUERIES / share, share)
+    })
 }
 
 /// What a thread works with. Rows of values and results are whole vectors, the last perhaps padded with zeros.
@@ -312,12 +266,11 @@ impl Job for Attend<'_> {
 
 impl CpuKernel for Many {
     fn tasks(&self, dispatch: &CpuDispatch<'_>) -> u32 {
-        let plan = Plan::new(dispatch);
-        (plan.tiles() * plan.kv_heads * plan.splits) as u32
+        plan(dispatch).tasks() as u32
     }
 
     fn run(&self, dispatch: &CpuDispatch<'_>, tasks: Range<u32>) {
-        let plan = Plan::new(dispatch);
+        let plan = plan(dispatch);
         let mut room = dispatch.prepared(|| RefCell::new(Room::new(plan.size))).borrow_mut();
         for number in tasks {
             let task = plan.task(number as usize);
