@@ -81,10 +81,10 @@ pub(crate) struct Place {
 pub(crate) struct Running {
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Keep activations in 32-bit floats in every product: the default, and what gives the same tokens on every device
+    /// Keep activations in 32-bit floats in every product: slower, and the same tokens on every device
     #[arg(long, conflicts_with = "fast")]
     pub(crate) exact: bool,
-    /// Let products with quantised weights round activations to 8 bits, which is faster
+    /// Round activations to 8 bits in products with quantised weights: the default
     #[arg(long)]
     pub(crate) fast: bool,
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &BenchModel) -> Result<()> {
         "device": device.info().name,
         "backend": device.info().backend.to_string(),
         "model": arguments.weights.name(),
+        "arithmetic": arguments.running.arithmetic(),
         "prompt": { "tokens": arguments.prompt, "tokens_per_s": spread(&prompt) },
         "decode": {
             "way": if arguments.eager { "eager" } else { "replayed" },
@@ -104,7 +105,13 @@ fn text(report: &Value) -> String {
     let host = &decode["host_us_per_token"];
     let rate = decode["bytes_per_s"].as_f64().unwrap_or(f64::NAN) / 1e9;
     [
-        format!("{} on {} ({})", word(&report["model"]), word(&report["device"]), word(&report["backend"])),
+        format!(
+            "{} on {} ({}), {}",
+            word(&report["model"]),
+            word(&report["device"]),
+            word(&report["backend"]),
+            word(&report["arithmetic"])
+        ),
         format!("prompt of {} tokens: {}", prompt["tokens"], speed(prompt)),
         format!(
             "decode of {} tokens at {}, {}: {}",

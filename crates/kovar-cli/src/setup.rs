@@ -78,7 +78,15 @@ impl Running {
     }
 
     pub(crate) fn precision(&self) -> Precision {
-        if self.fast && !self.exact { Precision::Fast } else { Precision::Exact }
+        if self.exact { Precision::Exact } else { Precision::Fast }
+    }
+
+    /// The precision in words.
+    pub(crate) fn arithmetic(&self) -> &'static str {
+        match self.precision() {
+            Precision::Exact => "exact",
+            Precision::Fast => "activations rounded to 8 bits",
+        }
     }
 }
 

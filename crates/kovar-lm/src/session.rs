@@ -20,7 +20,7 @@ const LAYER: u32 = 17;
 /// How a session works.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Whether products may round activations to 8 bits.
+    /// Whether products with quantised weights round activations to 8 bits, or keep all 32.
     pub precision: Precision,
     /// Tokens of a prompt that are processed at a time, at least 1.
     pub chunk: usize,

@@ -38,8 +38,8 @@ pub enum Precision {
     /// both factors as f16 for prompts. Perplexity stays within 0.5 % of that of exact arithmetic. Where sums of another
     /// order round one activation to the code beside, what follows is rounded anew: devices then differ by about as much
     /// as they do from exact arithmetic.
-    Fast,
-    /// Activations stay f32: devices differ by the order of sums alone.
     #[default]
+    Fast,
+    /// Activations stay f32: devices differ by the order of sums alone, and so choose the same tokens.
     Exact,
 }
