@@ -224,7 +224,7 @@ pub(crate) struct LoadBench {
     /// Write a model of this shape with made-up weights into that folder first, where there is none
     #[arg(long, value_name = "SHAPE", value_parser = SHAPES)]
     pub(crate) write: Option<String>,
-    /// Write it as MLX does: tensors begin at any byte, and not at a multiple of 8
+    /// Write it as MLX may: tensors begin at an odd byte, and not at a multiple of 8
     #[arg(long, requires = "write")]
     pub(crate) ragged: bool,
     #[command(flatten)]

@@ -13,7 +13,8 @@ use crate::{LmError, Result};
 pub struct LoadProgress {
     /// Bytes that the device uses where they lie in the mapped file.
     pub imported: u64,
-    /// Bytes that were copied: into memory of the device, or because MLX pads nothing and they lay unaligned.
+    /// Bytes that were copied: into memory of the device, or because MLX pads nothing and they lay where the device cannot
+    /// bind them. The CPU takes them at any byte.
     pub copied: u64,
     /// Bytes of all tensors of the model.
     pub total: u64,
@@ -108,7 +109,7 @@ impl<'a> Loader<'a> {
         let known = self.files.iter().position(|(known, _)| Arc::ptr_eq(known, file));
         known.unwrap_or_else(|| {
             let name = file.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            self.files.push((file.clone(), self.device.file(file.clone(), &name)));
+            self.files.push((file.clone(), self.device.file(file.clone(), &name).unaligned()));
             self.files.len() - 1
         })
     }

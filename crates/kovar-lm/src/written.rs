@@ -16,8 +16,8 @@ impl Model {
     /// Writes [`Model::synthetic`] as an MLX folder: `config.json` and `model.safetensors`, without a tokenizer. Memory is
     /// taken for one tensor at a time. Gives the bytes of the tensors.
     ///
-    /// Tensors begin at a multiple of 8 bytes, as those of the safetensors library do. With `ragged` the header ends where it
-    /// ends, as MLX writes it: tensors may then lie at any byte.
+    /// Tensors begin at a multiple of 8 bytes, as those of the safetensors library do. With `ragged` they begin at
+    /// an odd one, as in half of the files that MLX writes, which pads nothing.
     ///
     /// # Errors
     /// [`LmError::Weights`] for a folder that is not there, that has such files already, or a full disk;
@@ -94,10 +94,8 @@ fn write_tensors(
         header.insert(made.name.clone(), entry);
     }
     let mut header = Value::Object(header).to_string();
-    if !ragged {
-        // Spaces at its end mean nothing.
-        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
-    }
+    // Spaces at its end mean nothing.
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len() + usize::from(ragged));
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
     file.write_all(header.as_bytes()).map_err(failed)?;
     let device = Device::open(&DeviceOptions::of(Backend::Cpu))?;

@@ -8,7 +8,7 @@ use kovar_hal::MemoryKind;
 use memmap2::Mmap;
 
 use crate::buffer::{Shape, byte_len};
-use crate::{Buffer, DType, Device, Error, Result};
+use crate::{Backend, Buffer, DType, Device, Error, Result};
 
 /// Bytes of which no system's pages are smaller: a mapping is readable up to a multiple of it.
 const PAGE: u64 = if cfg!(all(target_vendor = "apple", target_arch = "aarch64")) { 16 << 10 } else { 4 << 10 };
@@ -31,6 +31,8 @@ pub struct FileBuffers<M> {
     windows: Vec<Window>,
     /// Bytes of a window.
     window: u64,
+    /// Parts may begin at any byte.
+    unaligned: bool,
 }
 
 /// A piece of a file as the device sees it.
@@ -67,11 +69,21 @@ impl Device {
         let imports = self.imports() && !self.0.core.copy_files;
         let count = if imports { (map.len() as u64).div_ceil(window.max(1)) } else { 0 };
         let windows = (0..count).map(|_| Window::Untried).collect();
-        FileBuffers { device: self.clone(), file, label: label.into(), windows, window }
+        FileBuffers { device: self.clone(), file, label: label.into(), windows, window, unaligned: false }
     }
 }
 
 impl<M: AsRef<Mmap> + Send + Sync + 'static> FileBuffers<M> {
+    /// From now on, parts are in place whatever byte they begin at, if the device is the CPU. For buffers that only meet
+    /// kernels which read their slots so, see [`KernelSource::unaligned`](crate::KernelSource::unaligned): all kernels of
+    /// `kovar-ops` do, where they take weights. Other kernels refuse a part that is not aligned with
+    /// [`Misuse::Misaligned`](crate::Misuse::Misaligned), and [`Buffer::map`] with [`Error::Unaligned`].
+    #[must_use]
+    pub fn unaligned(mut self) -> FileBuffers<M> {
+        self.unaligned = self.device.info().backend == Backend::Cpu;
+        self
+    }
+
     /// A buffer of bytes of the file: in place if it lies in what was imported, at an offset at which kernels can bind it,
     /// else a copy in device memory. `progress` is told the bytes of each part that is copied.
     ///
@@ -110,7 +122,10 @@ impl<M: AsRef<Mmap> + Send + Sync + 'static> FileBuffers<M> {
     fn place(&mut self, start: u64, len: u64, dtype: DType) -> Result<Option<(&Buffer, u64)>> {
         let (number, offset) =
             (start.checked_div(self.window).unwrap_or(0), start.checked_rem(self.window).unwrap_or(0));
-        let align = self.device.info().limits.storage_alignment.max(dtype.size() as u64);
+        let align = match self.unaligned {
+            true => 1,
+            false => self.device.info().limits.storage_alignment.max(dtype.size() as u64),
+        };
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         if !offset.is_multiple_of(align)
             || !matches!(self.windows.get(number), Some(Window::Untried | Window::Imported(_)))

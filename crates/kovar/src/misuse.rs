@@ -141,7 +141,7 @@ pub enum Misuse {
         /// Bytes wanted.
         wanted: usize,
     },
-    /// An offset that the device cannot bind.
+    /// An offset that the device cannot bind, or that this kernel does not take.
     #[error("slot {slot} ({label:?}): offset {offset} is not a multiple of {alignment} bytes")]
     Misaligned {
         /// The slot.

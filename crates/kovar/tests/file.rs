@@ -4,10 +4,14 @@
 mod common;
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use common::{AXPY, AxpyParams};
-use kovar::{Buffer, DType, Device, DeviceOptions, Dispatch, Error, HalError, Placement};
+use kovar::{
+    Backend, Buffer, CpuDispatch, CpuKernel, DType, Device, DeviceOptions, Dispatch, Error, HalError, KernelSource,
+    Misuse, Placement,
+};
 use kovar_hal::faulty::{At, Call, Failure, Fault, Faulty, Live};
 use kovar_testing::subjects;
 use memmap2::Mmap;
@@ -71,6 +75,75 @@ fn parts_are_in_place_where_kernels_can_bind_them_and_copies_elsewhere() {
                 assert_eq!(through_the_device(&device, &buffer), values);
                 if in_place {
                     assert!(matches!(buffer.write(&values), Err(Error::ReadOnly { label }) if label == "part"));
+                }
+            }
+            let messages = device.validation_messages();
+            assert!(messages.is_empty(), "{}: {}", subject.name, messages.join("\n"));
+        }
+    }
+}
+
+/// y[i] = x[i], wherever x begins.
+static WIDEN: KernelSource = KernelSource::wgsl(
+    "widen",
+    "@group(0) @binding(0) var<storage, read> x: array<f32>;
+     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+     @compute @workgroup_size(1)
+     fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = x[id.x]; }",
+)
+.with_cpu(|_| Ok(Arc::new(Widen)))
+.unaligned(&[0]);
+
+struct Widen;
+
+impl CpuKernel for Widen {
+    fn tasks(&self, _: &CpuDispatch<'_>) -> u32 {
+        1
+    }
+
+    fn run(&self, dispatch: &CpuDispatch<'_>, _: Range<u32>) {
+        let x = dispatch.slice::<[u8; 4]>(0);
+        // SAFETY: there is one task.
+        let y = unsafe { dispatch.slice_mut::<f32>(1, 0..x.len()) };
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = f32::from_le_bytes(*x));
+    }
+}
+
+#[test]
+fn parts_at_any_byte_are_in_place_on_the_cpu_for_kernels_that_read_them_so() {
+    for subject in subjects("parts_at_any_byte_are_in_place_on_the_cpu_for_kernels_that_read_them_so") {
+        for copy_files in [false, true] {
+            let device = Some(subject.name.parse().unwrap());
+            let options =
+                DeviceOptions { device, validation: subject.validation, copy_files, ..DeviceOptions::default() };
+            let device = Device::open(&options).unwrap();
+            let in_place = device.info().backend == Backend::Cpu && !copy_files;
+            let map = mapped();
+            let mut file = device.file(map.clone(), "weights").unaligned();
+            for start in (1..8).filter(|start| start % 4 != 0) {
+                let bytes = &map.0[start..start + 256];
+                let values: Vec<f32> = bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
+                let (x, placement) = file.buffer(start..start + 256, DType::F32, &[64], "part", |_| ()).unwrap();
+                assert_eq!(placement, if in_place { Placement::InPlace } else { Placement::Copied });
+                assert_eq!(x.read::<f32>().unwrap(), values);
+                let (widen, y) = (device.kernel(&WIDEN, &[]).unwrap(), device.buffer(DType::F32, &[64]).unwrap());
+                let mut encoder = device.encoder().unwrap();
+                encoder.dispatch(Dispatch::new(&widen).bind(0, &x).bind(1, &y).groups([64, 1, 1])).unwrap();
+                encoder.commit().unwrap().wait().unwrap();
+                // A GPU need not keep numbers below the normal ones.
+                let normal = |x: &f32| if x.is_subnormal() { 0.0 } else { *x };
+                let got: Vec<f32> = y.read::<f32>().unwrap().iter().map(normal).collect();
+                assert_eq!(got, values.iter().map(normal).collect::<Vec<_>>(), "{}, byte {start}", subject.name);
+                if in_place {
+                    let axpy = device.kernel(&AXPY, &[]).unwrap();
+                    let mut encoder = device.encoder().unwrap();
+                    let params = AxpyParams { n: 64, a: 1.0 };
+                    let dispatch = Dispatch::new(&axpy).bind(0, &x).bind(1, &y).constants(&params).groups([1, 1, 1]);
+                    let refused = encoder.dispatch(dispatch);
+                    let wanted =
+                        Misuse::Misaligned { slot: 0, label: "part".into(), offset: start as u64, alignment: 4 };
+                    assert!(matches!(refused, Err(Error::Dispatch { misuse, .. }) if misuse == wanted));
+                    assert!(matches!(x.map::<f32>(), Err(Error::Unaligned { .. })));
                 }
             }
             let messages = device.validation_messages();

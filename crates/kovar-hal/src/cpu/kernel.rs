@@ -90,7 +90,7 @@ impl<'a> CpuDispatch<'a> {
     }
 
     /// A slot as elements, to read; a tail shorter than an element is left out. Faults on misalignment or a missing
-    /// slot.
+    /// slot; elements of alignment 1 may begin at any byte.
     ///
     /// The race detector takes the whole slot as read. Where another task or command may write other parts of it at the
     /// same time, ask for the part: [`slice_range`](CpuDispatch::slice_range).

@@ -9,7 +9,7 @@ use crate::norm::{self, Constants};
 use crate::{KernelForm, grid};
 
 pub(crate) static ADD_NORM: KernelSource =
-    KernelSource::wgsl("add_norm", include_str!("add_norm.wgsl")).with_cpu(cpu::add_norm);
+    KernelSource::wgsl("add_norm", include_str!("add_norm.wgsl")).with_cpu(cpu::add_norm).unaligned(&[2]);
 
 /// `sum = a + b` and `y = rms_norm(sum)`: [`add`](crate::elementwise::add) and [`rms_norm`](crate::norm::rms_norm) in
 /// one command.

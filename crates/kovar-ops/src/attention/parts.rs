@@ -11,7 +11,8 @@ static PARTS: KernelSource =
     source!("attention_parts", "decode_head.wgsl", "decode_input.wgsl", "decode.wgsl").with_cpu(parts_cpu::parts);
 static TURNED: KernelSource =
     source!("attention_turned", "decode_head.wgsl", "../rotary/angle.wgsl", "turned_input.wgsl", "decode.wgsl")
-        .with_cpu(parts_cpu::turned);
+        .with_cpu(parts_cpu::turned)
+        .unaligned(&[8, 9]);
 static COMBINE: KernelSource =
     source!("attention_combine", "combined.wgsl", "combine.wgsl").with_cpu(combine_cpu::combine);
 

@@ -10,10 +10,12 @@ use crate::{KernelForm, Matrix};
 
 static AFFINE: KernelSource =
     KernelSource::wgsl("embed_affine", concat!(include_str!("../linear/affine.wgsl"), include_str!("embedding.wgsl")))
-        .with_cpu(cpu::affine);
+        .with_cpu(cpu::affine)
+        .unaligned(&[2, 3, 4]);
 static DENSE: KernelSource =
     KernelSource::wgsl("embed_dense", concat!(include_str!("../linear/dense.wgsl"), include_str!("embedding.wgsl")))
-        .with_cpu(cpu::dense);
+        .with_cpu(cpu::dense)
+        .unaligned(&[2]);
 
 /// Threads of a workgroup, and columns that each takes.
 const GROUP_COLUMNS: u32 = 64 * 4;

@@ -31,12 +31,20 @@ macro_rules! source {
     ($name:literal, $($file:literal),+) => { KernelSource::wgsl($name, concat!($(include_str!($file)),+)) };
 }
 
+/// Slots of a matrix, which files have at any byte.
+const AFFINE: &[usize] = &[2, 3, 4];
+const DENSE: &[usize] = &[2];
+
 impl Sources {
     /// `LEVEL`: which of the processor's instruction sets the CPU uses, the best being 0.
     pub(super) const fn new<const LEVEL: usize>() -> Sources {
         Sources {
-            affine_vec: source!("affine_vec", "affine.wgsl", "affine_vec.wgsl").with_cpu(cpu::affine_vec::<LEVEL>),
-            affine_mat: source!("affine_mat", "affine.wgsl", "mat.wgsl").with_cpu(cpu::affine_mat::<LEVEL>),
+            affine_vec: source!("affine_vec", "affine.wgsl", "affine_vec.wgsl")
+                .with_cpu(cpu::affine_vec::<LEVEL>)
+                .unaligned(AFFINE),
+            affine_mat: source!("affine_mat", "affine.wgsl", "mat.wgsl")
+                .with_cpu(cpu::affine_mat::<LEVEL>)
+                .unaligned(AFFINE),
             affine_mat_coop8: source!("affine_mat_coop8", "coop8.wgsl", "affine.wgsl", "mat_coop.wgsl"),
             affine_mat_coop16_wide: source!(
                 "affine_mat_coop16_wide",
@@ -56,11 +64,16 @@ impl Sources {
                 "affine.wgsl",
                 "mat_coop16.wgsl"
             ),
-            dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl").with_cpu(cpu::dense_vec::<LEVEL>),
-            dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl").with_cpu(cpu::dense_mat::<LEVEL>),
+            dense_vec: source!("dense_vec", "dense.wgsl", "dense_vec.wgsl")
+                .with_cpu(cpu::dense_vec::<LEVEL>)
+                .unaligned(DENSE),
+            dense_mat: source!("dense_mat", "dense.wgsl", "mat.wgsl")
+                .with_cpu(cpu::dense_mat::<LEVEL>)
+                .unaligned(DENSE),
             fast: fast::Sources::new::<LEVEL>(),
             affine_mat_fast: source!("affine_mat_fast", "affine.wgsl", "mat_fast.wgsl")
-                .with_cpu(cpu::affine_mat_fast::<LEVEL>),
+                .with_cpu(cpu::affine_mat_fast::<LEVEL>)
+                .unaligned(AFFINE),
             round: source!("round", "round.wgsl").with_cpu(cpu::round::<LEVEL>),
             round_values: source!("round_values", "round_f32.wgsl", "round_values.wgsl"),
             round_halves: source!("round_halves", "round_f16.wgsl", "round_values.wgsl"),

@@ -1,6 +1,7 @@
 //! Weights of slots 2.. on the CPU, one row at a time.
-use half::{bf16, f16};
 use kovar::{CpuDispatch, Specialization};
+
+use crate::simd::{Bf16, F16, F32, Weight};
 
 /// Slots of the weights.
 const WEIGHT: usize = 2;
@@ -32,19 +33,17 @@ impl Float {
 
     /// Elements of a slot from `from` on, widened.
     pub(crate) fn widen(self, dispatch: &CpuDispatch<'_>, slot: usize, from: usize, out: &mut [f32]) {
-        let len = out.len();
         match self {
-            Float::F32 => out.copy_from_slice(&dispatch.slice(slot)[from..][..len]),
-            Float::F16 => {
-                let values = &dispatch.slice::<f16>(slot)[from..][..len];
-                out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f32());
-            }
-            Float::BF16 => {
-                let values = &dispatch.slice::<bf16>(slot)[from..][..len];
-                out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f32());
-            }
+            Float::F32 => widen::<F32>(dispatch, slot, from, out),
+            Float::F16 => widen::<F16>(dispatch, slot, from, out),
+            Float::BF16 => widen::<Bf16>(dispatch, slot, from, out),
         }
     }
+}
+
+fn widen<T: Weight>(dispatch: &CpuDispatch<'_>, slot: usize, from: usize, out: &mut [f32]) {
+    let values = &dispatch.slice::<T>(slot)[from..][..out.len()];
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value.widen());
 }
 
 /// A matrix whose rows can be widened to f32.

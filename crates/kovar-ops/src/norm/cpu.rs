@@ -1,12 +1,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
 use super::Constants;
 use crate::cpu::{chunk, chunks};
-use crate::simd::{Job, LANES, Level, Simd, Stored, load_some, store_some};
+use crate::simd::{Bf16, F16, F32, Job, LANES, Level, Simd, Stored, load_some, store_some};
 
 /// Elements that make a task worth its while.
 const TASK: usize = 2048;
@@ -102,9 +101,9 @@ impl Norm {
         eps: f32,
     ) {
         match self.stores {
-            Stores::F32 => self.level.run(Rows { x, weight: &dispatch.slice::<f32>(slot)[..width], y, eps }),
-            Stores::F16 => self.level.run(Rows { x, weight: &dispatch.slice::<f16>(slot)[..width], y, eps }),
-            Stores::Bf16 => self.level.run(Rows { x, weight: &dispatch.slice::<bf16>(slot)[..width], y, eps }),
+            Stores::F32 => self.level.run(Rows { x, weight: &dispatch.slice::<F32>(slot)[..width], y, eps }),
+            Stores::F16 => self.level.run(Rows { x, weight: &dispatch.slice::<F16>(slot)[..width], y, eps }),
+            Stores::Bf16 => self.level.run(Rows { x, weight: &dispatch.slice::<Bf16>(slot)[..width], y, eps }),
         }
     }
 }

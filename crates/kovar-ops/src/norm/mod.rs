@@ -8,7 +8,8 @@ use kovar::{Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Resul
 use crate::check::{Check, float_code};
 use crate::{KernelForm, grid};
 
-static RMS_NORM: KernelSource = KernelSource::wgsl("rms_norm", include_str!("norm.wgsl")).with_cpu(cpu::rms_norm);
+static RMS_NORM: KernelSource =
+    KernelSource::wgsl("rms_norm", include_str!("norm.wgsl")).with_cpu(cpu::rms_norm).unaligned(&[1]);
 
 /// Subgroups of a workgroup.
 const SUBGROUPS: u32 = 8;

@@ -11,7 +11,8 @@ use crate::{KernelForm, grid};
 
 pub(crate) static NORM_ROTARY: KernelSource =
     KernelSource::wgsl("norm_rotary", concat!(include_str!("../rotary/angle.wgsl"), include_str!("norm_rotary.wgsl")))
-        .with_cpu(cpu::norm_rotary);
+        .with_cpu(cpu::norm_rotary)
+        .unaligned(&[1]);
 
 /// Subgroups of a workgroup: each takes a head.
 const SUBGROUPS: u32 = 8;

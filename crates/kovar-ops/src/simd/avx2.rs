@@ -2,9 +2,7 @@
 use std::arch::x86_64::*;
 use std::is_x86_feature_detected as has;
 
-use half::{bf16, f16};
-
-use super::{Job, LANES, Simd};
+use super::{Bf16, F16, Job, LANES, Simd};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool>(());
@@ -116,13 +114,13 @@ macro_rules! simd {
             }
 
             #[inline(always)]
-            fn load_f16(self, from: &[f16; LANES]) -> F {
+            fn load_f16(self, from: &[F16; LANES]) -> F {
                 let from = halves(from);
                 both!(i => op!(_mm256_cvtph_ps(_mm_loadu_si128(from[i].cast()))))
             }
 
             #[inline(always)]
-            fn load_bf16(self, from: &[bf16; LANES]) -> F {
+            fn load_bf16(self, from: &[Bf16; LANES]) -> F {
                 let from = halves(from);
                 both!(i => op!({
                     let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from[i].cast()));

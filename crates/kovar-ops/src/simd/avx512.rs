@@ -2,9 +2,7 @@
 use std::arch::x86_64::*;
 use std::is_x86_feature_detected as has;
 
-use half::{bf16, f16};
-
-use super::{Job, LANES, Simd};
+use super::{Bf16, F16, Job, LANES, Simd};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
@@ -55,12 +53,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn load_f16(self, from: &[f16; LANES]) -> __m512 {
+    fn load_f16(self, from: &[F16; LANES]) -> __m512 {
         op!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> __m512 {
+    fn load_bf16(self, from: &[Bf16; LANES]) -> __m512 {
         let words = op!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast())));
         op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
     }

@@ -14,11 +14,11 @@ mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
-
-use half::{bf16, f16};
+mod stored;
 
 pub(crate) use math::{bf16_bits, exp, exp2, f16_bits, fma, largest, sin_cos};
 use plain::Plain;
+pub(crate) use stored::{Bf16, F16, F32, Stored, Weight};
 
 /// Lanes of 32 bits.
 pub(crate) const LANES: usize = 16;
@@ -48,8 +48,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; LANES]) -> Self::F;
-    fn load_f16(self, from: &[f16; LANES]) -> Self::F;
-    fn load_bf16(self, from: &[bf16; LANES]) -> Self::F;
+    fn load_f16(self, from: &[F16; LANES]) -> Self::F;
+    fn load_bf16(self, from: &[Bf16; LANES]) -> Self::F;
     fn store(self, value: Self::F, to: &mut [f32; LANES]);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
@@ -122,32 +122,6 @@ pub(crate) fn store_some<S: Simd>(simd: S, value: S::F, to: &mut [f32]) {
             simd.store(value, &mut part);
             to.copy_from_slice(&part[..to.len()]);
         }
-    }
-}
-
-/// A float type that weights, scales and biases are stored in.
-pub(crate) trait Stored: bytemuck::Pod + Send + Sync {
-    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::F;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[f32; LANES]) -> S::F {
-        simd.load(from)
-    }
-}
-
-impl Stored for f16 {
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[f16; LANES]) -> S::F {
-        simd.load_f16(from)
-    }
-}
-
-impl Stored for bf16 {
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[bf16; LANES]) -> S::F {
-        simd.load_bf16(from)
     }
 }
 

@@ -2,9 +2,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use half::{bf16, f16};
-
-use super::{Job, LANES, Simd};
+use super::{Bf16, F16, Job, LANES, Simd};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(());
@@ -79,11 +77,11 @@ unsafe fn sdot(sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
 /// # Safety
 /// The processor has the feature `neon`.
 #[inline(always)]
-unsafe fn widen_f16(from: *const f16) -> float32x4_t {
+unsafe fn widen_f16(from: *const u8) -> float32x4_t {
     let result: float32x4_t;
-    // SAFETY: the caller passes four elements; conversion of halves is part of every AArch64.
+    // SAFETY: the caller passes four elements of two bytes; conversion of halves is part of every AArch64.
     unsafe {
-        let halves = vld1_u16(from.cast());
+        let halves = vld1_u8(from);
         asm!(
             "fcvtl {result:v}.4s, {halves:v}.4h",
             result = lateout(vreg) result,
@@ -118,15 +116,18 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn load_f16(self, from: &[f16; LANES]) -> Self::F {
-        let from = from.as_ptr();
-        four!(i => op!(widen_f16(from.add(4 * i))))
+    fn load_f16(self, from: &[F16; LANES]) -> Self::F {
+        let from = from.as_ptr().cast::<u8>();
+        four!(i => op!(widen_f16(from.add(8 * i))))
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> Self::F {
-        let from = from.as_ptr().cast::<u16>();
-        four!(i => op!(vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.add(4 * i))))))
+    fn load_bf16(self, from: &[Bf16; LANES]) -> Self::F {
+        let from = from.as_ptr().cast::<u8>();
+        four!(i => op!({
+            let words = vreinterpret_u16_u8(vld1_u8(from.add(8 * i)));
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(words))
+        }))
     }
 
     #[inline(always)]

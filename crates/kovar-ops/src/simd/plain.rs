@@ -2,9 +2,7 @@
 //! it can.
 use std::array::from_fn;
 
-use half::{bf16, f16};
-
-use super::{Job, LANES, Simd};
+use super::{Bf16, F16, Job, LANES, Simd, Weight};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Plain;
@@ -36,13 +34,13 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
-    fn load_f16(self, from: &[f16; LANES]) -> Self::F {
-        from.map(f16::to_f32)
+    fn load_f16(self, from: &[F16; LANES]) -> Self::F {
+        from.map(F16::widen)
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> Self::F {
-        from.map(|v| f32::from_bits(u32::from(v.to_bits()) << 16))
+    fn load_bf16(self, from: &[Bf16; LANES]) -> Self::F {
+        from.map(Bf16::widen)
     }
 
     #[inline(always)]

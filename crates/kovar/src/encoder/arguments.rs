@@ -92,7 +92,7 @@ pub(super) fn buffers<'a>(
             return Err(unbound(kernel, slot));
         };
         let binding = binding(buffer);
-        if let Some(wrong) = Wrong::of(kernel, wanted, buffer, &binding, context) {
+        if let Some(wrong) = Wrong::of(kernel, (slot, wanted), buffer, &binding, context) {
             return Err(wrong.tell(kernel, slot, buffer, context.limits));
         }
         let resource = number(&buffer.allocation);
@@ -127,7 +127,13 @@ enum Wrong {
 
 impl Wrong {
     #[inline]
-    fn of(kernel: &Kernel, wanted: &Slot, buffer: &Buffer, bound: &Binding, context: Context<'_>) -> Option<Wrong> {
+    fn of(
+        kernel: &Kernel,
+        (slot, wanted): (usize, &Slot),
+        buffer: &Buffer,
+        bound: &Binding,
+        context: Context<'_>,
+    ) -> Option<Wrong> {
         let Context { limits, capturing } = context;
         let writes = wanted.access == Mode::Write;
         if !Arc::ptr_eq(&buffer.allocation.core, &kernel.0.core) {
@@ -136,7 +142,7 @@ impl Wrong {
             Some(Wrong::Transient)
         } else if !capturing && buffer.is_mapped_against(writes) {
             Some(Wrong::Mapped)
-        } else if bound.offset & (limits.storage_alignment - 1) != 0 {
+        } else if bound.offset & (limits.storage_alignment - 1) != 0 && !kernel.0.unaligned.contains(&slot) {
             Some(Wrong::Misaligned)
         } else if bound.len > limits.binding {
             Some(Wrong::TooLong)

@@ -36,6 +36,8 @@ pub(crate) struct KernelInner {
     pub(crate) native_msl: bool,
     pub(crate) reflection: Reflection,
     pub(crate) constants: Box<[(Box<str>, f64)]>,
+    /// Slots that its code on this device reads at any byte.
+    pub(crate) unaligned: &'static [usize],
     /// Dispatches handed to the device.
     pub(crate) dispatches: AtomicU64,
 }

@@ -28,7 +28,7 @@ struct Key {
     name: u64,
     source: u64,
     constants: SmallVec<[(u64, u64); 4]>,
-    hints: (Option<u32>, bool),
+    hints: (Option<u32>, bool, &'static [usize]),
 }
 
 fn hash(text: &str) -> u64 {
@@ -43,7 +43,7 @@ impl Key {
             Cow::Borrowed(text) => text.as_ptr() as u64,
             Cow::Owned(text) => hash(text),
         };
-        let hints = (source.subgroup, source.whole_subgroups);
+        let hints = (source.subgroup, source.whole_subgroups, source.unaligned);
         let (name, source) = (identity(&source.name), identity(&source.wgsl));
         let constants = constants.iter().map(|(name, value)| (hash(name), value.to_bits())).collect();
         Key { name, source, constants, hints }
@@ -188,6 +188,7 @@ fn compile(
         native_msl: source.native_msl.is_some() && matches!(info.shader, ShaderFormat::Msl(..)),
         reflection,
         constants: constants.iter().map(|(name, value)| ((*name).into(), *value)).collect(),
+        unaligned: if info.shader == ShaderFormat::Cpu { source.unaligned } else { &[] },
         dispatches: AtomicU64::new(0),
     })))
 }

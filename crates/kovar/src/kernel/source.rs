@@ -38,6 +38,8 @@ pub struct KernelSource {
     pub(crate) subgroup: Option<u32>,
     /// Its workgroups are whole subgroups.
     pub(crate) whole_subgroups: bool,
+    /// Slots that its Rust form reads at any byte.
+    pub(crate) unaligned: &'static [usize],
 }
 
 impl KernelSource {
@@ -51,6 +53,7 @@ impl KernelSource {
             native_spirv: None,
             subgroup: None,
             whole_subgroups: false,
+            unaligned: &[],
         }
     }
 
@@ -64,6 +67,7 @@ impl KernelSource {
             native_spirv: None,
             subgroup: None,
             whole_subgroups: false,
+            unaligned: &[],
         }
     }
 
@@ -71,6 +75,15 @@ impl KernelSource {
     #[must_use]
     pub const fn with_cpu(mut self, factory: CpuFactory) -> KernelSource {
         self.cpu = Some(factory);
+        self
+    }
+
+    /// Says that the Rust form reads these slots at any byte, as elements of alignment 1. To other slots, and to all of them
+    /// on a GPU, a buffer that begins at no multiple of the device's alignment cannot be bound. See
+    /// [`FileBuffers::unaligned`](crate::FileBuffers::unaligned).
+    #[must_use]
+    pub const fn unaligned(mut self, slots: &'static [usize]) -> KernelSource {
+        self.unaligned = slots;
         self
     }
 

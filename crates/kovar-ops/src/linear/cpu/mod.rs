@@ -12,7 +12,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use kovar::{CpuDispatch, CpuKernel, Specialization};
 
 use self::mat::{DensePanel, PanelMat};
@@ -21,7 +20,7 @@ use self::rows::{Rows, Shape};
 use self::vec::{ExactVec, FastVec, SpreadVec};
 use super::Params;
 use super::weights::{Affine, Float};
-use crate::simd::{LANES, Level, Stored};
+use crate::simd::{Bf16, F16, F32, LANES, Level, Stored};
 
 /// Bytes of the matrix that a task of one row of x reads: about a microsecond, so that all threads end together.
 const TASK_BYTES: usize = 16 << 10;
@@ -37,15 +36,15 @@ macro_rules! for_float {
     ($float:expr, $stored:ident => $kernel:expr) => {
         Ok(match $float {
             Float::F32 => {
-                type $stored = f32;
+                type $stored = F32;
                 Arc::new($kernel)
             }
             Float::F16 => {
-                type $stored = f16;
+                type $stored = F16;
                 Arc::new($kernel)
             }
             Float::BF16 => {
-                type $stored = bf16;
+                type $stored = Bf16;
                 Arc::new($kernel)
             }
         })

@@ -54,6 +54,16 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// Slots of matrices and of the norm's weight, which files have at any byte.
+    const fn weights(self) -> &'static [usize] {
+        match self {
+            Shape::Plain | Shape::Add | Shape::Attended => &[2, 3, 4],
+            Shape::Norm => &[2, 3, 4, 5],
+            Shape::Gated => &[2, 3, 4, 5, 6, 7, 8],
+            Shape::Three => &[2, 3, 4, 5, 6, 7, 8, 9, 10, 13],
+        }
+    }
+
     /// Its name in graphs.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -68,9 +78,10 @@ impl Shape {
 }
 
 macro_rules! source {
-    ($name:literal, $cpu:expr, $($file:literal),+) => {
+    ($shape:ident, $name:literal, $cpu:expr, $($file:literal),+) => {
         KernelSource::wgsl($name, concat!(include_str!("round.wgsl"), $(include_str!($file),)+ include_str!("rows.wgsl")))
             .with_cpu($cpu)
+            .unaligned(Shape::$shape.weights())
     };
 }
 
@@ -92,13 +103,21 @@ impl Sources {
     pub(super) const fn new<const LEVEL: usize>() -> Sources {
         Sources {
             plain: source!(
+                Plain,
                 "affine_vec_fast",
                 cpu::fast::plain::<LEVEL>,
                 "plain_input.wgsl",
                 "one.wgsl",
                 "one_end.wgsl"
             ),
-            add: source!("affine_add_fast", cpu::fast::add::<LEVEL>, "plain_input.wgsl", "one.wgsl", "add_end.wgsl"),
+            add: source!(
+                Add,
+                "affine_add_fast",
+                cpu::fast::add::<LEVEL>,
+                "plain_input.wgsl",
+                "one.wgsl",
+                "add_end.wgsl"
+            ),
             attended: KernelSource::wgsl(
                 "attended_add_fast",
                 concat!(
@@ -110,8 +129,10 @@ impl Sources {
                     include_str!("rows.wgsl")
                 ),
             )
-            .with_cpu(cpu::fast::attended::<LEVEL>),
+            .with_cpu(cpu::fast::attended::<LEVEL>)
+            .unaligned(Shape::Attended.weights()),
             norm: source!(
+                Norm,
                 "norm_affine_fast",
                 cpu::fast::norm::<LEVEL>,
                 "norm_input.wgsl",
@@ -119,8 +140,8 @@ impl Sources {
                 "one_norm.wgsl",
                 "one_end.wgsl"
             ),
-            gated: source!("norm_gated_fast", cpu::fast::gated::<LEVEL>, "norm_input.wgsl", "gated.wgsl"),
-            three: source!("norm_three_fast", cpu::fast::three::<LEVEL>, "norm_input.wgsl", "three.wgsl"),
+            gated: source!(Gated, "norm_gated_fast", cpu::fast::gated::<LEVEL>, "norm_input.wgsl", "gated.wgsl"),
+            three: source!(Three, "norm_three_fast", cpu::fast::three::<LEVEL>, "norm_input.wgsl", "three.wgsl"),
         }
     }
 
