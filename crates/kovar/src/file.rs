@@ -137,7 +137,8 @@ impl<M: AsRef<Mmap> + Send + Sync + 'static> FileBuffers<M> {
             self.windows[number] = imported.map_or(Window::Refused, Window::Imported);
         }
         match &self.windows[number] {
-            Window::Imported(window) if offset + len <= window.byte_len() => Ok(Some((window, offset))),
+            // Kernels want a whole word at least, which the end of a file may not have.
+            Window::Imported(window) if offset + len.max(4) <= window.byte_len() => Ok(Some((window, offset))),
             _ => Ok(None),
         }
     }
