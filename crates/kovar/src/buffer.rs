@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kovar_hal::{MemoryKind, RawBuffer};
 use smallvec::SmallVec;
@@ -40,6 +41,8 @@ pub(crate) struct Allocation {
     pub(crate) maps: AtomicI32,
     /// Executables that use these bytes.
     pub(crate) claims: Mutex<SmallVec<[Claim; 1]>>,
+    /// Names of parts that have one: where they begin, and end.
+    pub(crate) parts: Mutex<BTreeMap<u64, (u64, Arc<str>)>>,
     /// What failed submissions left.
     pub(crate) poison: Poison,
     /// Encoder that met this allocation last, and its number there: saves the encoder a lookup.
@@ -60,6 +63,18 @@ pub(crate) enum Home {
 }
 
 impl Allocation {
+    /// Gives a part a name.
+    pub(crate) fn name_part(&self, bytes: Range<u64>, name: Arc<str>) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(bytes.start, (bytes.end, name));
+    }
+
+    /// What to call these bytes: by the part in which they begin, else as the whole.
+    pub(crate) fn name_of(&self, bytes: &Range<u64>) -> String {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = parts.range(..=bytes.start).next_back().filter(|(_, (end, _))| bytes.start < *end);
+        format!("{} #{}", part.map_or(&*self.label, |(_, (_, name))| &**name), self.id)
+    }
+
     /// The memory, if it is of the pool; the allocation has none any more.
     pub(crate) fn into_block(mut self) -> Option<Block> {
         match self.home {

@@ -109,7 +109,9 @@ impl<M: AsRef<Mmap> + Send + Sync + 'static> FileBuffers<M> {
             return Err(Error::Length { label: label.into(), given: data.len(), actual: wanted as usize });
         }
         if let Some((window, offset)) = self.place(bytes.start as u64, wanted, dtype)? {
-            let (allocation, name) = (window.allocation.clone(), Some(label.into()));
+            let (allocation, name) = (window.allocation.clone(), Arc::<str>::from(label));
+            allocation.name_part(offset..offset + wanted, name.clone());
+            let name = Some(name);
             let buffer = Buffer { allocation, offset, dtype, shape: Shape::from_slice(shape), bytes: wanted, name };
             return Ok((buffer, Placement::InPlace));
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use common::{AXPY, AxpyParams};
 use kovar::{
-    Backend, Buffer, CpuDispatch, CpuKernel, DType, Device, DeviceOptions, Dispatch, Error, HalError, KernelSource,
-    Misuse, Placement,
+    Backend, Buffer, CpuDispatch, CpuKernel, DType, Device, DeviceOptions, Dispatch, Error, Graph, HalError,
+    KernelSource, Misuse, Placement,
 };
 use kovar_hal::faulty::{At, Call, Failure, Fault, Faulty, Live};
 use kovar_testing::subjects;
@@ -177,6 +177,31 @@ fn a_file_is_imported_once_when_it_is_first_needed_and_released_with_its_last_bu
     assert_eq!(Arc::strong_count(&map), 1);
     drop(device);
     assert_eq!((faults.live(), faults.misuse()), (Live::default(), vec![]));
+}
+
+#[test]
+fn an_explanation_names_the_parts_of_a_file() {
+    let device = common::cpu();
+    let (kernel, y) = (device.kernel(&AXPY, &[]).unwrap(), device.buffer(DType::F32, &[16]).unwrap());
+    let mut file = device.file(mapped(), "weights");
+    let parts = ["first", "second"].map(|name| {
+        let start = if name == "first" { 0 } else { 256 };
+        file.buffer(start..start + 64, DType::F32, &[16], name, |_| ()).unwrap().0
+    });
+    let all = [parts[0].clone(), parts[1].view(4..8).unwrap()];
+    let graph = Graph::capture::<Error>(&device, "parts", |encoder| {
+        for x in &all {
+            let params = AxpyParams { n: x.len() as u32, a: 1.0 };
+            encoder.dispatch(Dispatch::new(&kernel).bind(0, x).bind(1, &y).constants(&params).groups([1, 1, 1]))?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let explanation = graph.explain();
+    let names = explanation.commands.iter().map(|command| command.uses[0].buffer.as_str());
+    assert!(names.zip(["first #", "second #"]).all(|(name, wanted)| name.starts_with(wanted)), "{explanation}");
+    assert!(explanation.commands.iter().all(|command| command.uses[1].buffer.starts_with("buffer #")));
+    assert!(explanation.to_svg().contains("second #"));
 }
 
 #[test]

@@ -199,6 +199,7 @@ impl Device {
             views: AtomicI32::new(0),
             maps: AtomicI32::new(0),
             claims: Mutex::default(),
+            parts: Mutex::default(),
             poison: Poison::default(),
             hint: AtomicU64::new(u64::MAX),
             kept: AtomicUsize::new(0),

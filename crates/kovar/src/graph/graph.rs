@@ -162,7 +162,11 @@ impl Graph {
             (ordered, asked) = (false, false);
             items.push(item);
         }
-        explain(&self.label, items, |resource| self.buffer_name(resource), cost)
+        let name = |resource: ResourceId, bytes: &Range<u64>| match self.used.get(resource.0 as usize) {
+            Some(used) => used.allocation.name_of(bytes),
+            None => self.buffer_name(resource),
+        };
+        explain(&self.label, items, name, cost)
     }
 
     /// Where the scratch of the graph goes in memory, for one pass a submission.

@@ -95,7 +95,7 @@ impl Trace {
             asked: self.asked.binary_search(&at).is_ok(),
             ..Item::default()
         });
-        explain(&self.label, items.collect(), |resource| self.buffer_name(resource), |_: &Command| 1.0)
+        explain(&self.label, items.collect(), |resource, _| self.buffer_name(resource), |_: &Command| 1.0)
     }
 }
 

@@ -37,7 +37,7 @@ impl Dependencies {
         &mut self,
         later: usize,
         accesses: &[Access],
-        name: &impl Fn(ResourceId) -> String,
+        name: &impl Fn(ResourceId, &Range<u64>) -> String,
     ) -> Vec<Reason> {
         let mut found: Vec<(ResourceId, Reason)> = Vec::new();
         let rows =
@@ -55,7 +55,10 @@ impl Dependencies {
                         let both = reason.bytes.start.min(bytes.start)..reason.bytes.end.max(bytes.end);
                         reason.bytes = both;
                     }
-                    None => found.push((*resource, Reason { kind, earlier, later, buffer: name(*resource), bytes })),
+                    None => {
+                        let buffer = name(*resource, &bytes);
+                        found.push((*resource, Reason { kind, earlier, later, buffer, bytes }));
+                    }
                 }
             }
         }

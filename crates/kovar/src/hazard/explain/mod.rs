@@ -124,7 +124,7 @@ pub struct Reason {
     pub earlier: usize,
     /// Index of the later one.
     pub later: usize,
-    /// Name of the buffer.
+    /// Name of the buffer, or of the part of it that has one.
     pub buffer: String,
     /// Bytes that both touch.
     pub bytes: Range<u64>,
@@ -150,7 +150,7 @@ pub(crate) struct Item<'a> {
 pub(crate) fn explain(
     label: &str,
     items: Vec<Item<'_>>,
-    name: impl Fn(ResourceId) -> String,
+    name: impl Fn(ResourceId, &Range<u64>) -> String,
     cost: impl Fn(&Command) -> f64,
 ) -> Explanation {
     let mut dependencies = Dependencies::default();
@@ -187,11 +187,11 @@ pub(crate) fn explain(
     Explanation { label: label.into(), commands, groups, critical_path, critical_cost, total_cost, missing }
 }
 
-fn command(item: &Item<'_>, name: &impl Fn(ResourceId) -> String) -> Command {
+fn command(item: &Item<'_>, name: &impl Fn(ResourceId, &Range<u64>) -> String) -> Command {
     let slots = item.slots.iter().copied().chain(std::iter::repeat(""));
     let uses = item.accesses.iter().zip(slots).map(|(access, slot)| Use {
         slot: slot.into(),
-        buffer: name(access.resource),
+        buffer: name(access.resource, &access.range),
         bytes: access.range.clone(),
         written: access.mode == Mode::Write,
     });
