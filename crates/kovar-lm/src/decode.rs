@@ -1,7 +1,7 @@
 //! Decoding by replay: the step of one token, captured once and submitted again and again.
 
 use kovar::{Buffer, Executable, ExecutableOptions, Graph, Timing};
-use kovar_ops::{Precision, step};
+use kovar_ops::{Precision, fusion_rules, step};
 
 use crate::cache::Cache;
 use crate::model::{Model, Pass};
@@ -31,7 +31,7 @@ pub(crate) enum Ending<'a> {
 /// Captures the step of one token, fused and reordered.
 pub(crate) fn capture(model: &Model, state: &State<'_>, ending: &Ending<'_>) -> Result<Graph> {
     let mut graph = capture_plain(model, state, ending)?;
-    graph.fuse(kovar_ops::fusion_rules_for(model.device()))?;
+    graph.fuse(fusion_rules())?;
     graph.reorder(LOOK_AHEAD);
     Ok(graph)
 }

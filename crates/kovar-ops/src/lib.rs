@@ -28,7 +28,7 @@ pub mod step;
 pub mod tuning;
 
 pub use forms::{KernelForm, all_kernels};
-pub use fusion::{fusion_rules, fusion_rules_for};
+pub use fusion::fusion_rules;
 pub use matrix::{AffineMatrix, DenseMatrix, Matrix};
 
 /// How exactly products with quantised weights are computed.

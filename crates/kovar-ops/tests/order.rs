@@ -215,7 +215,7 @@ fn fused_products(inputs: &mut Inputs<'_>, w: &AffineMatrix, [n, k]: [usize; 2],
 #[test]
 fn every_kernel_of_the_library_is_among_them() {
     let device = &orders()[0];
-    for rows in [1, 50] {
+    for rows in [1, 5, 50] {
         results(device, rows);
     }
     let used = device.kernel_stats().into_iter().filter(|kernel| kernel.dispatches > 0);

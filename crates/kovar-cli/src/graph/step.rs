@@ -72,7 +72,7 @@ impl Measured {
         let mut moved = graph.clone();
         moved.reorder(LOOK_AHEAD);
         sizes.push(("reordered", count(&moved)));
-        let rules = graph.fuse(kovar_ops::fusion_rules_for(device))?;
+        let rules = graph.fuse(kovar_ops::fusion_rules())?;
         sizes.push(("fused", count(&graph)));
         graph.reorder(LOOK_AHEAD);
         sizes.push(("fused and reordered", count(&graph)));

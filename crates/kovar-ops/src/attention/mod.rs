@@ -12,7 +12,7 @@ mod parts_cpu;
 
 use bytemuck::{Pod, Zeroable};
 use kovar::profile::Cost;
-use kovar::{Backend, Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKind, Result};
+use kovar::{Buffer, CommandEncoder, DType, Device, Dispatch, KernelSource, OpKind, Result};
 
 use crate::KernelForm;
 use crate::check::Check;
@@ -169,7 +169,7 @@ pub fn attention(
 ) -> Result<()> {
     let sizes = check(q, keys, values, position, y)?;
     let machine = Machine::of(enc.device());
-    if sizes.rows == 1 && enc.device().info().backend != Backend::Cpu {
+    if sizes.rows == 1 {
         let splits = parts::splits(enc.device(), sizes.heads, sizes.capacity);
         let taken = enc.scratch(DType::F32, &parts::shape_of(q, splits))?;
         attention_parts(enc, q, keys, values, position, &taken, scale)?;

@@ -1,9 +1,11 @@
 //! Attention on the CPU.
 
+mod block;
 mod few;
 mod many;
 
-pub(super) use few::{Heads, Seen, advance, few};
+pub(super) use block::{Heads, Seen};
+pub(super) use few::few;
 pub(super) use many::many;
 
 use std::ops::Range;
