@@ -96,6 +96,7 @@ macro_rules! simd {
             type Sums = I;
             type Scales = [f32; LANES];
             const WIDE: bool = false;
+            const STREAMS: usize = 1;
             const FUSED: bool = true;
 
             fn vectorize<J: Job>(self, job: J) {
@@ -225,6 +226,20 @@ macro_rules! simd {
                     let shifted = _mm256_srl_epi32(a[i], _mm_cvtsi32_si128(SHIFT as i32));
                     _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(15)))
                 }))
+            }
+
+            #[inline(always)]
+            fn placed_nibble<const SHIFT: u32>(self, a: I) -> F {
+                // Where it is, but for the last, which has the sign.
+                if SHIFT == 28 {
+                    return self.nibble::<SHIFT>(a);
+                }
+                both!(i => op!(_mm256_cvtepi32_ps(_mm256_and_si256(a[i], _mm256_set1_epi32(15 << SHIFT)))))
+            }
+
+            #[inline(always)]
+            fn place(self, shift: u32) -> f32 {
+                if shift == 28 { 1.0 } else { (1u32 << shift) as f32 }
             }
 
             #[inline(always)]

@@ -36,6 +36,7 @@ impl Simd for Avx512 {
     type Sums = __m512i;
     type Scales = __m512;
     const WIDE: bool = true;
+    const STREAMS: usize = 4;
     const FUSED: bool = true;
 
     fn vectorize<J: Job>(self, job: J) {

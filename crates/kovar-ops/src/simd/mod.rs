@@ -40,6 +40,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type Scales: Copy;
     /// Whether there are 32 registers that each hold all lanes: chooses the sizes of tiles.
     const WIDE: bool;
+    /// Rows of a matrix that are read together at most where memory sets the pace: 1, 2 or 4.
+    const STREAMS: usize;
     /// Whether it has a fused multiply-add; without, one would be a call of a library.
     const FUSED: bool;
 
@@ -76,6 +78,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn high_nibbles(self, a: Self::I) -> Self::I;
     /// The four bits of each lane from `SHIFT` on, as numbers.
     fn nibble<const SHIFT: u32>(self, a: Self::I) -> Self::F;
+    /// The same times [`place`](Simd::place), where that is cheaper: the product with something as many times smaller is
+    /// the same.
+    #[inline(always)]
+    fn placed_nibble<const SHIFT: u32>(self, a: Self::I) -> Self::F {
+        self.nibble::<SHIFT>(a)
+    }
+    /// A power of two.
+    #[inline(always)]
+    fn place(self, _shift: u32) -> f32 {
+        1.0
+    }
     /// The eight bits of each lane from `SHIFT` on, as numbers.
     fn byte<const SHIFT: u32>(self, a: Self::I) -> Self::F;
     /// Lane i of vector j becomes lane j of vector i.

@@ -98,6 +98,7 @@ impl Simd for Neon {
     type Sums = [int32x4_t; 4];
     type Scales = [f32; LANES];
     const WIDE: bool = false;
+    const STREAMS: usize = 2;
     const FUSED: bool = true;
 
     fn vectorize<J: Job>(self, job: J) {

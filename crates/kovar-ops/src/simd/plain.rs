@@ -17,6 +17,7 @@ impl Simd for Plain {
     type Sums = [i32; LANES];
     type Scales = [f32; LANES];
     const WIDE: bool = false;
+    const STREAMS: usize = 2;
     const FUSED: bool = false;
 
     fn vectorize<J: Job>(self, job: J) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::mat::turned;
 use super::round::{BLOCK, Block};
-use super::rows::{CHUNK, Rows, Shape};
+use super::rows::{CHUNK, Lanes, Rows, Shape};
 use crate::simd::{Job, LANES, Simd, Stored};
 
 /// Columns of a piece: its codes take 16 KiB a panel and stay in the nearest cache.
@@ -93,11 +93,6 @@ struct Panel {
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Codes([[u8; CHUNK]; STEPS]);
-
-/// A number for each lane.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Lanes([f32; LANES]);
 
 impl Panel {
     fn new(shape: &Shape) -> Panel {

@@ -1,5 +1,5 @@
 //! Activations rounded to 8 bits in blocks of 32.
-use super::rows::{CHUNK, Shape};
+use super::rows::{CHUNK, Lanes, Line, Shape};
 use crate::simd::{Job, LANES, Simd};
 
 /// Elements that share a scale.
@@ -65,11 +65,10 @@ impl Block {
 #[derive(Default)]
 pub(super) struct Rounded {
     /// For each chunk the elements at its lower halves of bytes, then those at its upper halves; of 8 bits, the elements.
-    pub(super) codes: Vec<[u8; CHUNK]>,
-    /// For each chunk the scale of each lane.
-    pub(super) scales: Vec<[f32; LANES]>,
+    /// Then the bits of the scale of each lane.
+    pub(super) lines: Vec<Line>,
     /// The sum of each group.
-    pub(super) sums: Vec<[f32; LANES]>,
+    pub(super) sums: Vec<Lanes>,
 }
 
 /// Fills a `Rounded`.
@@ -83,26 +82,28 @@ impl Job for RoundVec<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let RoundVec { shape, x, to } = self;
-        let chunks = shape.chunks();
-        to.codes.resize(chunks * 8 / shape.bits, [0; CHUNK]);
-        to.scales.resize(chunks, [0.0; LANES]);
-        to.sums.resize(shape.scale_vectors(), [0.0; LANES]);
-        let codes = to.codes.as_flattened_mut();
-        let (scales, sums) = (to.scales.as_flattened_mut(), to.sums.as_flattened_mut());
-        let lanes = BLOCK * LANES / shape.per_chunk();
-        for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let block = Block::of(simd, x);
-            if shape.bits == 4 {
-                let (chunk, within) = (b / 4, b % 4);
-                let [even, odd] = block.split();
-                let at = 2 * CHUNK * chunk + BLOCK / 2 * within;
-                codes[at..at + BLOCK / 2].copy_from_slice(&even);
-                codes[at + CHUNK..at + CHUNK + BLOCK / 2].copy_from_slice(&odd);
-            } else {
-                codes[b * BLOCK..][..BLOCK].copy_from_slice(&block.codes());
+        let lines = 1 + 8 / shape.bits;
+        to.lines.resize(shape.chunks() * lines, Line([0; CHUNK]));
+        to.sums.resize(shape.scale_vectors(), Lanes([0.0; LANES]));
+        let blocks = shape.per_chunk() / BLOCK;
+        let bytes = CHUNK / blocks;
+        // Powers of two: a shift in place of a division for each block.
+        let per_group = (shape.group / BLOCK).trailing_zeros();
+        for (chunk, (x, lines)) in x.chunks(shape.per_chunk()).zip(to.lines.chunks_exact_mut(lines)).enumerate() {
+            for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let block = Block::of(simd, x);
+                if shape.bits == 4 {
+                    for (line, half) in lines.iter_mut().zip(block.split()) {
+                        line.0[bytes * b..][..BLOCK / 2].copy_from_slice(&half);
+                    }
+                } else {
+                    lines[0].0[bytes * b..][..BLOCK].copy_from_slice(&block.codes());
+                }
+                let scales = &mut lines[8 / shape.bits].0[bytes * b..][..bytes];
+                scales.as_chunks_mut().0.fill(block.scale.to_le_bytes());
+                let group = (chunk * blocks + b) >> per_group;
+                to.sums[group / LANES].0[group % LANES] += block.sum;
             }
-            scales[b * lanes..][..lanes].fill(block.scale);
-            sums[b * BLOCK / shape.group] += block.sum;
         }
     }
 }

@@ -3,8 +3,20 @@ use std::ops::Range;
 
 use crate::simd::{LANES, Stored};
 
+/// Bytes of codes between those in use and those that memory is asked for, in whole rows.
+const AHEAD: usize = 4096;
 /// Bytes of codes that are worked on together.
 pub(super) const CHUNK: usize = 64;
+
+/// A chunk of bytes on a cache line: a load that straddles two takes twice as long.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Line(pub(super) [u8; CHUNK]);
+
+/// A number for each lane, on a cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Lanes(pub(super) [f32; LANES]);
 
 /// Sizes of a quantised matrix.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +45,8 @@ impl Shape {
 
     /// Scales in a row.
     pub(super) fn groups(&self) -> usize {
-        self.k / self.group
+        // A power of two: no division for each row.
+        self.k >> self.group.trailing_zeros()
     }
 
     /// Vectors of scales in a row, the last perhaps reaching beyond it.
@@ -41,12 +54,8 @@ impl Shape {
         self.groups().div_ceil(LANES)
     }
 
-    /// Chunks whose scales are one vector.
-    pub(super) fn chunks_per_vector(&self) -> usize {
-        LANES * self.group / self.per_chunk()
-    }
-
-    /// Lanes of a chunk that have one scale; more than there are if chunks share it.
+    /// Lanes of a chunk that have one scale; more than there are if chunks share it. As many chunks have one vector of
+    /// scales.
     pub(super) fn lanes_per_scale(&self) -> usize {
         self.group * LANES / self.per_chunk()
     }
@@ -68,6 +77,8 @@ pub(super) struct Rows<'a, T> {
     biases: &'a [T],
     /// First row that is copied.
     copied: usize,
+    /// Rows that memory is asked for ahead of their use.
+    ahead: usize,
     tail_codes: Vec<[u8; CHUNK]>,
     tail_scales: Vec<[T; LANES]>,
     tail_biases: Vec<[T; LANES]>,
@@ -104,6 +115,7 @@ impl<'a, T: Stored> Rows<'a, T> {
             scales,
             biases,
             copied,
+            ahead: (AHEAD / bytes).max(1),
             tail_codes: Vec::new(),
             tail_scales: Vec::new(),
             tail_biases: Vec::new(),
@@ -118,6 +130,10 @@ impl<'a, T: Stored> Rows<'a, T> {
 
     pub(super) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead
     }
 
     #[inline(always)]

@@ -2,11 +2,8 @@
 use std::ops::Range;
 
 use super::round::Rounded;
-use super::rows::{CHUNK, Rows};
+use super::rows::{CHUNK, Lanes, Line, Rows};
 use crate::simd::{Job, LANES, Simd, Stored};
-
-/// Bytes of codes between those in use and those that memory is asked for, in whole rows.
-const AHEAD: usize = 4096;
 
 /// Products of rounded activations with some rows.
 pub(super) struct FastVec<'a, T> {
@@ -26,28 +23,28 @@ pub(super) struct ExactVec<'a, T> {
 
 /// How one chunk is multiplied, sixteen partial products to a vector, without the scales of the weights.
 trait Chunks {
-    /// What of x belongs to a chunk.
+    /// What of x belongs to a chunk, in memory.
+    type Part: Copy;
+    /// The same in registers.
     type X<S: Simd>: Copy;
-    fn x<S: Simd>(&self, simd: S, chunk: usize) -> Self::X<S>;
+    fn load<S: Simd>(simd: S, part: &Self::Part) -> Self::X<S>;
     fn dot<S: Simd>(simd: S, codes: &[u8; CHUNK], x: Self::X<S>) -> S::F;
     /// Applies the scales of the weights and adds.
     fn scaled<S: Simd>(simd: S, dot: S::F, scales: S::F, x: Self::X<S>, sum: S::F) -> S::F;
-    /// Sums of x by group.
-    fn sums(&self) -> &[[f32; LANES]];
 }
 
-struct Fast4<'a>(&'a Rounded);
-struct Fast8<'a>(&'a Rounded);
-struct Exact4<'a>(&'a Spread);
-struct Exact8<'a>(&'a Spread);
+struct Fast4;
+struct Fast8;
+struct Exact4;
+struct Exact8;
 
-impl Chunks for Fast4<'_> {
+impl Chunks for Fast4 {
+    type Part = [Line; 3];
     type X<S: Simd> = ([S::I; 2], S::F);
 
     #[inline(always)]
-    fn x<S: Simd>(&self, simd: S, chunk: usize) -> Self::X<S> {
-        let codes = &self.0.codes;
-        ([simd.bytes(&codes[2 * chunk]), simd.bytes(&codes[2 * chunk + 1])], simd.load(&self.0.scales[chunk]))
+    fn load<S: Simd>(simd: S, [low, high, scales]: &[Line; 3]) -> Self::X<S> {
+        ([simd.bytes(&low.0), simd.bytes(&high.0)], simd.of_bits(simd.bytes(&scales.0)))
     }
 
     #[inline(always)]
@@ -60,19 +57,15 @@ impl Chunks for Fast4<'_> {
     fn scaled<S: Simd>(simd: S, dot: S::F, scales: S::F, x: Self::X<S>, sum: S::F) -> S::F {
         simd.fma(dot, simd.mul(scales, x.1), sum)
     }
-
-    #[inline(always)]
-    fn sums(&self) -> &[[f32; LANES]] {
-        &self.0.sums
-    }
 }
 
-impl Chunks for Fast8<'_> {
+impl Chunks for Fast8 {
+    type Part = [Line; 2];
     type X<S: Simd> = (S::I, S::F);
 
     #[inline(always)]
-    fn x<S: Simd>(&self, simd: S, chunk: usize) -> Self::X<S> {
-        (simd.bytes(&self.0.codes[chunk]), simd.load(&self.0.scales[chunk]))
+    fn load<S: Simd>(simd: S, [codes, scales]: &[Line; 2]) -> Self::X<S> {
+        (simd.bytes(&codes.0), simd.of_bits(simd.bytes(&scales.0)))
     }
 
     #[inline(always)]
@@ -84,62 +77,52 @@ impl Chunks for Fast8<'_> {
     fn scaled<S: Simd>(simd: S, dot: S::F, scales: S::F, x: Self::X<S>, sum: S::F) -> S::F {
         simd.fma(dot, simd.mul(scales, x.1), sum)
     }
-
-    #[inline(always)]
-    fn sums(&self) -> &[[f32; LANES]] {
-        &self.0.sums
-    }
 }
 
-impl Chunks for Exact4<'_> {
+impl Chunks for Exact4 {
+    type Part = [Lanes; 8];
     type X<S: Simd> = [S::F; 8];
 
     #[inline(always)]
-    fn x<S: Simd>(&self, simd: S, chunk: usize) -> Self::X<S> {
-        let x = &self.0.vectors[8 * chunk..8 * chunk + 8];
+    fn load<S: Simd>(simd: S, x: &[Lanes; 8]) -> Self::X<S> {
         [
-            simd.load(&x[0]),
-            simd.load(&x[1]),
-            simd.load(&x[2]),
-            simd.load(&x[3]),
-            simd.load(&x[4]),
-            simd.load(&x[5]),
-            simd.load(&x[6]),
-            simd.load(&x[7]),
+            simd.load(&x[0].0),
+            simd.load(&x[1].0),
+            simd.load(&x[2].0),
+            simd.load(&x[3].0),
+            simd.load(&x[4].0),
+            simd.load(&x[5].0),
+            simd.load(&x[6].0),
+            simd.load(&x[7].0),
         ]
     }
 
     #[inline(always)]
     fn dot<S: Simd>(simd: S, codes: &[u8; CHUNK], x: Self::X<S>) -> S::F {
         let q = simd.bytes(codes);
-        let mut sum = simd.mul(simd.nibble::<0>(q), x[0]);
-        sum = simd.fma(simd.nibble::<4>(q), x[1], sum);
-        sum = simd.fma(simd.nibble::<8>(q), x[2], sum);
-        sum = simd.fma(simd.nibble::<12>(q), x[3], sum);
-        sum = simd.fma(simd.nibble::<16>(q), x[4], sum);
-        sum = simd.fma(simd.nibble::<20>(q), x[5], sum);
-        sum = simd.fma(simd.nibble::<24>(q), x[6], sum);
-        simd.fma(simd.nibble::<28>(q), x[7], sum)
+        let mut sum = simd.mul(simd.placed_nibble::<0>(q), x[0]);
+        sum = simd.fma(simd.placed_nibble::<4>(q), x[1], sum);
+        sum = simd.fma(simd.placed_nibble::<8>(q), x[2], sum);
+        sum = simd.fma(simd.placed_nibble::<12>(q), x[3], sum);
+        sum = simd.fma(simd.placed_nibble::<16>(q), x[4], sum);
+        sum = simd.fma(simd.placed_nibble::<20>(q), x[5], sum);
+        sum = simd.fma(simd.placed_nibble::<24>(q), x[6], sum);
+        simd.fma(simd.placed_nibble::<28>(q), x[7], sum)
     }
 
     #[inline(always)]
     fn scaled<S: Simd>(simd: S, dot: S::F, scales: S::F, _: Self::X<S>, sum: S::F) -> S::F {
         simd.fma(dot, scales, sum)
     }
-
-    #[inline(always)]
-    fn sums(&self) -> &[[f32; LANES]] {
-        &self.0.sums
-    }
 }
 
-impl Chunks for Exact8<'_> {
+impl Chunks for Exact8 {
+    type Part = [Lanes; 4];
     type X<S: Simd> = [S::F; 4];
 
     #[inline(always)]
-    fn x<S: Simd>(&self, simd: S, chunk: usize) -> Self::X<S> {
-        let x = &self.0.vectors[4 * chunk..4 * chunk + 4];
-        [simd.load(&x[0]), simd.load(&x[1]), simd.load(&x[2]), simd.load(&x[3])]
+    fn load<S: Simd>(simd: S, x: &[Lanes; 4]) -> Self::X<S> {
+        [simd.load(&x[0].0), simd.load(&x[1].0), simd.load(&x[2].0), simd.load(&x[3].0)]
     }
 
     #[inline(always)]
@@ -155,58 +138,77 @@ impl Chunks for Exact8<'_> {
     fn scaled<S: Simd>(simd: S, dot: S::F, scales: S::F, _: Self::X<S>, sum: S::F) -> S::F {
         simd.fma(dot, scales, sum)
     }
+}
 
+/// A row of x: the parts that belong to chunks, and the sum of each group.
+#[derive(Clone, Copy)]
+struct Parts<'a, P> {
+    parts: &'a [P],
+    sums: &'a [Lanes],
+}
+
+impl Rounded {
     #[inline(always)]
-    fn sums(&self) -> &[[f32; LANES]] {
-        &self.0.sums
+    fn parts<const LINES: usize>(&self) -> Parts<'_, [Line; LINES]> {
+        Parts { parts: self.lines.as_chunks().0, sums: &self.sums }
     }
 }
 
-/// `R` rows from `first` on, together: they share the loads of x, and their sums do not wait for each other.
+impl Spread {
+    #[inline(always)]
+    fn parts<const VECTORS: usize>(&self) -> Parts<'_, [Lanes; VECTORS]> {
+        Parts { parts: self.vectors.as_chunks().0, sums: &self.sums }
+    }
+}
+
+/// `R` rows from `first` on, together: they share the loads of x, and their sums do not wait for each other. `SCALED`:
+/// lanes of a chunk that have one scale, and chunks that have one vector of scales.
 #[inline(always)]
-fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
+fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
     simd: S,
     rows: &Rows<'_, T>,
     first: usize,
-    x: &C,
-    y: &mut [f32],
+    x: Parts<'_, C::Part>,
+    y: &mut [f32; R],
 ) {
     let shape = rows.shape();
     let (chunks, groups) = (shape.chunks(), shape.groups());
-    let (per_chunk, per_vector, lanes) = (shape.per_chunk(), shape.chunks_per_vector(), shape.lanes_per_scale());
     let mut row = [rows.row(first); R];
     #[allow(clippy::needless_range_loop)]
     for r in 1..R {
         row[r] = rows.row(first + r);
     }
-    for row in &row {
-        // Said once, so that the loads below need no check.
-        assert!(row.codes.len() == chunks);
-    }
     // The same places of rows to come: memory is read in order, but as `R` streams too short to be seen as such.
-    let next = (AHEAD / shape.row_bytes()).max(1);
+    let (next, next_scales) = (rows.ahead() * shape.row_bytes(), rows.ahead() * groups);
     let mut sums = [simd.splat(0.0); R];
-    for (v, x_sums) in x.sums().iter().enumerate() {
+    for (v, x_sums) in x.sums.iter().enumerate() {
         let left = groups - v * LANES;
-        let x_sums = simd.load(x_sums);
+        let x_sums = simd.load(&x_sums.0);
         let mut scales = [simd.scales(simd.splat(0.0)); R];
         for r in 0..R {
             let (mut s, mut b) = (T::load(simd, &row[r].scales[v]), T::load(simd, &row[r].biases[v]));
-            simd.prefetch(row[r].scales[v].as_ptr().wrapping_add(next * groups).cast());
-            simd.prefetch(row[r].biases[v].as_ptr().wrapping_add(next * groups).cast());
+            simd.prefetch(row[r].scales[v].as_ptr().wrapping_add(next_scales).cast());
+            simd.prefetch(row[r].biases[v].as_ptr().wrapping_add(next_scales).cast());
             if left < LANES {
                 (s, b) = (simd.keep(s, left), simd.keep(b, left));
             }
             scales[r] = simd.scales(s);
             sums[r] = simd.fma(b, x_sums, sums[r]);
         }
-        for c in v * per_vector..((v + 1) * per_vector).min(chunks) {
-            let x = x.x(simd, c);
-            let group = c * per_chunk / shape.group;
+        // Slices of one length, so that the loads below need no check.
+        let start = v * SCALED;
+        let count = SCALED.min(chunks - start);
+        let parts = &x.parts[start..][..count];
+        let mut codes: [&[[u8; CHUNK]]; R] = [&[]; R];
+        for r in 0..R {
+            codes[r] = &row[r].codes[start..][..count];
+        }
+        for (c, part) in parts.iter().enumerate() {
+            let x = C::load(simd, part);
             for r in 0..R {
-                simd.prefetch(row[r].codes[c].as_ptr().wrapping_add(next * shape.row_bytes()));
-                let dot = C::dot(simd, &row[r].codes[c], x);
-                sums[r] = C::scaled(simd, dot, simd.spread(&scales[r], group % LANES, lanes), x, sums[r]);
+                simd.prefetch(codes[r][c].as_ptr().wrapping_add(next));
+                let dot = C::dot(simd, &codes[r][c], x);
+                sums[r] = C::scaled(simd, dot, simd.spread(&scales[r], c * LANES / SCALED, SCALED), x, sums[r]);
             }
         }
     }
@@ -215,33 +217,51 @@ fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
     }
 }
 
-/// All rows of a range, as many at a time as there are registers for.
+/// All rows of a range, `R` at a time.
 #[inline(always)]
 fn all_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
     simd: S,
     rows: &Rows<'_, T>,
     range: Range<usize>,
-    x: &C,
+    x: Parts<'_, C::Part>,
+    y: &mut [f32],
+) {
+    match rows.shape().lanes_per_scale() {
+        4 => scaled_dot::<S, T, C, R, 4>(simd, rows, range, x, y),
+        8 => scaled_dot::<S, T, C, R, 8>(simd, rows, range, x, y),
+        16 => scaled_dot::<S, T, C, R, 16>(simd, rows, range, x, y),
+        _ => scaled_dot::<S, T, C, R, 32>(simd, rows, range, x, y),
+    }
+}
+
+#[inline(always)]
+fn scaled_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
+    simd: S,
+    rows: &Rows<'_, T>,
+    range: Range<usize>,
+    x: Parts<'_, C::Part>,
     y: &mut [f32],
 ) {
     let (together, single) = y.as_chunks_mut::<R>();
-    for (i, y) in together.iter_mut().enumerate() {
-        rows_dot::<S, T, C, R>(simd, rows, range.start + R * i, x, y);
+    for (first, y) in range.clone().step_by(R).zip(together) {
+        rows_dot::<S, T, C, R, SCALED>(simd, rows, first, x, y);
     }
     for (row, y) in (range.end - single.len()..range.end).zip(single) {
-        rows_dot::<S, T, C, 1>(simd, rows, row, x, std::slice::from_mut(y));
+        rows_dot::<S, T, C, 1, SCALED>(simd, rows, row, x, std::array::from_mut(y));
     }
 }
 
 impl<T: Stored> Job for FastVec<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match (self.rows.shape().bits, S::WIDE) {
-            // Two, not four: memory sets the pace, and fewer streams suit it better.
-            (4, true) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast4(self.x), self.y),
-            (4, false) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast4(self.x), self.y),
-            (_, true) => all_dot::<S, T, _, 4>(simd, self.rows, self.range, &Fast8(self.x), self.y),
-            (_, false) => all_dot::<S, T, _, 2>(simd, self.rows, self.range, &Fast8(self.x), self.y),
+        let FastVec { rows, range, x, y } = self;
+        // Few rows: memory sets the pace, and fewer streams suit it better.
+        match (rows.shape().bits, S::STREAMS) {
+            (4, 1) => all_dot::<S, T, Fast4, 1>(simd, rows, range, x.parts(), y),
+            (4, _) => all_dot::<S, T, Fast4, 2>(simd, rows, range, x.parts(), y),
+            (_, 1) => all_dot::<S, T, Fast8, 1>(simd, rows, range, x.parts(), y),
+            (_, 2) => all_dot::<S, T, Fast8, 2>(simd, rows, range, x.parts(), y),
+            (_, _) => all_dot::<S, T, Fast8, 4>(simd, rows, range, x.parts(), y),
         }
     }
 }
@@ -249,22 +269,23 @@ impl<T: Stored> Job for FastVec<'_, T> {
 impl<T: Stored> Job for ExactVec<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match (self.rows.shape().bits, S::WIDE) {
-            (4, true) => all_dot::<S, T, _, 4>(simd, self.rows, self.range, &Exact4(self.x), self.y),
-            (4, false) => all_dot::<S, T, _, 1>(simd, self.rows, self.range, &Exact4(self.x), self.y),
-            (_, true) => all_dot::<S, T, _, 4>(simd, self.rows, self.range, &Exact8(self.x), self.y),
-            (_, false) => all_dot::<S, T, _, 1>(simd, self.rows, self.range, &Exact8(self.x), self.y),
+        let ExactVec { rows, range, x, y } = self;
+        match (rows.shape().bits, S::WIDE) {
+            (4, true) => all_dot::<S, T, Exact4, 4>(simd, rows, range, x.parts(), y),
+            (4, false) => all_dot::<S, T, Exact4, 1>(simd, rows, range, x.parts(), y),
+            (_, true) => all_dot::<S, T, Exact8, 4>(simd, rows, range, x.parts(), y),
+            (_, false) => all_dot::<S, T, Exact8, 1>(simd, rows, range, x.parts(), y),
         }
     }
 }
 
 /// A row of f32 for products with the chunks of a matrix: lane j of vector i of a chunk is multiplied with code i of
-/// word j.
+/// word j, and so many times smaller as [`Simd::placed_nibble`] is larger.
 #[derive(Default)]
 pub(super) struct Spread {
-    pub(super) vectors: Vec<[f32; LANES]>,
+    pub(super) vectors: Vec<Lanes>,
     /// The sum of each group.
-    pub(super) sums: Vec<[f32; LANES]>,
+    pub(super) sums: Vec<Lanes>,
 }
 
 /// Fills a `Spread`.
@@ -279,16 +300,21 @@ impl Job for SpreadVec<'_> {
     fn run<S: Simd>(self, simd: S) {
         let SpreadVec { shape, x, to } = self;
         let per_word = 32 / shape.bits;
-        to.vectors.resize(shape.chunks() * per_word, [0.0; LANES]);
-        to.sums.resize(shape.scale_vectors(), [0.0; LANES]);
+        to.vectors.resize(shape.chunks() * per_word, Lanes([0.0; LANES]));
+        to.sums.resize(shape.scale_vectors(), Lanes([0.0; LANES]));
+        let mut units = [1.0; 8];
+        if shape.bits == 4 {
+            units = std::array::from_fn(|i| 1.0 / simd.place(4 * i as u32));
+        }
         for (chunk, x) in to.vectors.chunks_exact_mut(per_word).zip(x.chunks(shape.per_chunk())) {
             for (j, word) in x.chunks_exact(per_word).enumerate() {
-                for (vector, x) in chunk.iter_mut().zip(word) {
-                    vector[j] = *x;
+                for ((vector, x), unit) in chunk.iter_mut().zip(word).zip(units) {
+                    vector.0[j] = x * unit;
                 }
             }
         }
-        for (sum, x) in to.sums.as_flattened_mut().iter_mut().zip(x.chunks_exact(shape.group)) {
+        let sums = to.sums.iter_mut().flat_map(|lanes| &mut lanes.0);
+        for (sum, x) in sums.zip(x.chunks_exact(shape.group)) {
             let mut total = simd.splat(0.0);
             for x in x.as_chunks().0 {
                 total = simd.add(total, simd.load(x));
