@@ -52,6 +52,29 @@ fn every_way_writes_the_same_text_through_a_growing_cache() {
 }
 
 #[test]
+fn the_room_of_the_cache_changes_no_bit() {
+    for device in devices("the_room_of_the_cache_changes_no_bit") {
+        let model = Arc::new(Model::load(&device, shipped()).unwrap());
+        let prompt = Golden::shipped(2).tokens;
+        for precision in [Precision::Exact, Precision::Fast] {
+            let options = SessionOptions { precision, ..SessionOptions::default() };
+            let logits = [0, ROOM + 1, 4 * ROOM].map(|grown| {
+                let mut session = Session::new(model.clone(), &options).unwrap();
+                session.skip(grown).unwrap();
+                session.clear();
+                session.eval_logits(&prompt[..12]).unwrap();
+                session.eval_logits(&prompt[12..13]).unwrap()
+            });
+            assert!(logits[0].iter().any(|logit| *logit != logits[0][0]), "{device:?}, {precision:?}");
+            for (more, room) in logits[1..].iter().zip([2, 4]) {
+                assert!(*more == logits[0], "{device:?}, {precision:?}: {room} times the room");
+            }
+        }
+        assert_valid(&device);
+    }
+}
+
+#[test]
 fn a_step_in_parts_has_two_submissions() {
     for device in devices("a_step_in_parts_has_two_submissions") {
         let model = Arc::new(Model::load(&device, shipped()).unwrap());

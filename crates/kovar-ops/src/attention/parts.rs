@@ -23,6 +23,8 @@ pub(crate) const COMBINE_NAME: &str = "attention_combine";
 
 /// Parts of a head, at most.
 const MOST_SPLITS: usize = 16;
+/// Parts that are chosen, at most: no more than a cache with room for 256 has, so that its growth changes no result.
+const MOST_CHOSEN: usize = 8;
 /// Keys that are worth a part.
 const KEYS: usize = 32;
 /// Threads of a workgroup that combines.
@@ -30,7 +32,7 @@ const WIDTH: usize = 64;
 
 /// Parts that keys are cut into, for so many heads and a cache with room for so many keys.
 pub(super) fn splits(device: &Device, heads: usize, capacity: usize) -> usize {
-    (Tuning::of(device).attention_groups as usize / heads).clamp(1, MOST_SPLITS).min(capacity.div_ceil(KEYS)).max(1)
+    (Tuning::of(device).attention_groups as usize / heads).clamp(1, MOST_CHOSEN).min(capacity.div_ceil(KEYS)).max(1)
 }
 
 /// The shape of the parts of attention of `q`: for each head so many of them, each a sum over its values and, in the last
