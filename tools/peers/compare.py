@@ -1,7 +1,7 @@
 """Kovar against llama.cpp and MLX on the CPU, in turn, as a Markdown table.
 
-`compare.py MODELS --kovar PROGRAM`, with the folder that models.py made and the benchmark `speed` as cargo built it;
-`--help` lists the sizes that can be chosen.
+`compare.py MODELS --kovar PROGRAM`, with the folder that models.py made and the command `kovar`; `--help` lists the sizes that
+can be chosen.
 """
 
 import argparse
@@ -14,13 +14,19 @@ import sys
 
 
 def once(command):
-    """The last line of JSON that a program prints, or nothing if the program fails: that is said, and shown."""
+    """Rates from the last line of JSON that a program prints, or nothing if the program fails: that is said, and shown."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         print(f"failed with {done.returncode}: {command}\n{done.stderr[-500:]}", file=sys.stderr)
         return None
-    return json.loads(lines[-1])
+    rates = json.loads(lines[-1])
+    if "backend" in rates:
+        # Of Kovar, which also tells how much of what the memory can do, as it was just then, decoding reads.
+        decode = rates["decode"]
+        rates = {kind: rates[kind]["tokens_per_s"]["median"] for kind in ("prompt", "decode")}
+        rates["share"], rates["peak"] = decode["of_read_peak"], decode["read_peak_bytes_per_s"]
+    return rates
 
 
 def cell(values, reference):
@@ -46,10 +52,9 @@ def main():
     a = parser.parse_args()
     here = pathlib.Path(__file__).parent
     sizes = [a.threads, a.prompt, a.decode]
-    kovar = [a.kovar, a.models / "mlx-4bit", "--threads", a.threads, "--prompt", a.prompt]
-    kovar += ["--decode", a.decode, "--rounds", 1]
-    commands = {"Kovar": kovar, "Kovar, weights as in the file": kovar[:]}
-    kovar += ["--copy"]
+    kovar = [a.kovar, "bench", "--model", a.models / "mlx-4bit", "--device", "cpu", "--threads", a.threads, "--json"]
+    kovar += ["--prompt", a.prompt, "--ctx", a.prompt, "--gen", a.decode, "--rounds", 1]
+    commands = {"Kovar": [*kovar, "--copy-weights"], "Kovar, weights as in the file": kovar}
     other_prompts = set()
     llama = [here / "llama.py", a.models / "q4_0.gguf"]
     commands["llama.cpp Q4_0, weights as in the file"] = [sys.executable, *llama, *sizes, "plain"]
@@ -81,6 +86,11 @@ def main():
             reference = [run[kind] for run in results["Kovar"]] if compared else None
             cells.append(cell([run[kind] for run in runs], reference))
         print(f"| {name} | {cells[0]} | {cells[1]} |")
+    shares, peaks = ([run[kind] for run in results["Kovar"]] for kind in ("share", "peak"))
+    if shares:
+        peaks = [peak / 1e9 for peak in peaks]
+        print(f"\nKovar's decoding reads {cell([100 * share for share in shares], None)} % of the {cell(peaks, None)} GB/s")
+        print("that reading alone reached in the same runs.")
     print(f"\nLoad when it ended: {os.getloadavg()[0]:.2f}.", file=sys.stderr)
 
 
