@@ -41,6 +41,8 @@ fn attention_decode(
     let row = group.y;
     let split = group.z;
     let kv_head = head / (c.heads / c.kv_heads);
+    // Before all that waits for the position.
+    let raw = raw_heads(head, kv_head, subgroup, lane);
     let length = cached(row);
     // Whole turns of the streams, so that parts begin alike.
     let each = (length + SPLITS * streams - 1u) / (SPLITS * streams) * streams;
@@ -50,16 +52,12 @@ fn attention_decode(
     let first = lane % LANES;
     let column0 = min(first, size - 1u);
 
-    // The first keys and values are on their way while the query is made.
-    var next_keys: Four;
-    var next_values: Four;
-    if (begin < end) {
-        let key = min(begin + stream + vec4(0u, 1u, 2u, 3u) * streams, vec4(end - 1u));
-        let at = (key * c.kv_heads + kv_head) * size + column0;
-        next_keys = keys_at(at);
-        next_values = values_at(at);
-    }
-    turn(head, kv_head, subgroup, lane);
+    // The first keys and values are on their way while the query is made. A part without keys reads one and leaves it out.
+    let nearest = min(begin + stream + vec4(0u, 1u, 2u, 3u) * streams, vec4(max(end, 1u) - 1u));
+    let start = (nearest * c.kv_heads + kv_head) * size + column0;
+    var next_keys = keys_at(start);
+    var next_values = values_at(start);
+    turn(raw, head, kv_head, subgroup, lane);
     var query: array<vec4<f32>, MOST_CHUNKS>;
     var total: array<vec4<f32>, MOST_CHUNKS>;
     for (var i = 0u; i < chunks; i++) {

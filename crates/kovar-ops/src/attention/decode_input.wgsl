@@ -11,7 +11,14 @@ fn cached(row: u32) -> u32 {
     return min(min(position, c.capacity) + row + 1u, c.capacity);
 }
 
-fn turn(head: u32, kv_head: u32, subgroup: u32, lane: u32) {}
+// Queries are turned.
+alias Raw = f32;
+
+fn raw_heads(head: u32, kv_head: u32, subgroup: u32, lane: u32) -> Raw {
+    return 0.0;
+}
+
+fn turn(raw: Raw, head: u32, kv_head: u32, subgroup: u32, lane: u32) {}
 
 fn query_at(row: u32, head: u32, column: u32) -> vec4<f32> {
     return q[(row * c.heads + head) * (HD / 4u) + column];

@@ -20,7 +20,16 @@ fn cached(row: u32) -> u32 {
     return min(position, c.capacity);
 }
 
-fn raw(which: u32, at: u32) -> f32 {
+// Two pairs of elements that are turned together, of the query or the key, and what they are turned by.
+struct Raw {
+    a: vec2<f32>,
+    b: vec2<f32>,
+    weight_a: vec2<f32>,
+    weight_b: vec2<f32>,
+    freq: vec2<f32>,
+}
+
+fn value_at(which: u32, at: u32) -> f32 {
     if (which == 0u) { return q[at]; }
     return k[at];
 }
@@ -38,25 +47,70 @@ fn weight_at(which: u32, i: u32) -> f32 {
     return bitcast<f32>(select(word << 16u, word & 0xffff0000u, i % 2u == 1u));
 }
 
+// The pairs i and i + SG of a head; beyond the last, zeros.
+fn pairs_at(which: u32, start: u32, i: u32) -> Raw {
+    let at = min(vec2(i, i + SG), vec2(HD / 2u - 1u));
+    let there = vec2(i, i + SG) < vec2(HD / 2u);
+    let low = start + at;
+    let high = low + HD / 2u;
+    var pairs: Raw;
+    pairs.a = select(vec2(0.0), vec2(value_at(which, low.x), value_at(which, low.y)), there);
+    pairs.b = select(vec2(0.0), vec2(value_at(which, high.x), value_at(which, high.y)), there);
+    pairs.weight_a = vec2(weight_at(which, at.x), weight_at(which, at.y));
+    pairs.weight_b = vec2(weight_at(which, at.x + HD / 2u), weight_at(which, at.y + HD / 2u));
+    pairs.freq = vec2(freqs[at.x], freqs[at.y]);
+    return pairs;
+}
+
+fn squares_of(pairs: Raw) -> f32 {
+    return dot(pairs.a, pairs.a) + dot(pairs.b, pairs.b);
+}
+
+fn keep_turned(pairs: Raw, which: u32, i: u32, inverse: f32) {
+    let first = cos_sin(f32(position) * pairs.freq.x);
+    let second = cos_sin(f32(position) * pairs.freq.y);
+    let cosine = vec2(first.x, second.x);
+    let sine = vec2(first.y, second.y);
+    let a = pairs.a * inverse * pairs.weight_a;
+    let b = pairs.b * inverse * pairs.weight_b;
+    let low = a * cosine - b * sine;
+    let high = b * cosine + a * sine;
+    let at = which * HD + i;
+    if (i < HD / 2u) {
+        turned[at] = low.x;
+        turned[at + HD / 2u] = high.x;
+    }
+    if (i + SG < HD / 2u) {
+        turned[at + SG] = low.y;
+        turned[at + SG + HD / 2u] = high.y;
+    }
+}
+
+fn start_of(which: u32, head: u32, kv_head: u32) -> u32 {
+    return select(head, kv_head, which == 1u) * HD;
+}
+
+// What the subgroup turns first.
+fn raw_heads(head: u32, kv_head: u32, subgroup: u32, lane: u32) -> Raw {
+    let which = min(subgroup, 1u);
+    return pairs_at(which, start_of(which, head, kv_head), lane);
+}
+
 // A subgroup each for query and key, as far as there are two.
-fn turn(head: u32, kv_head: u32, subgroup: u32, lane: u32) {
+fn turn(raw: Raw, head: u32, kv_head: u32, subgroup: u32, lane: u32) {
     for (var which = subgroup; which < 2u; which += SUBGROUPS) {
-        let start = select(head, kv_head, which == 1u) * HD;
+        let start = start_of(which, head, kv_head);
+        var first = raw;
+        if (which != subgroup) { first = pairs_at(which, start, lane); }
         var inverse = 1.0;
         if (NORMED) {
-            var squares = 0.0;
-            for (var i = lane; i < HD; i += SG) {
-                let value = raw(which, start + i);
-                squares += value * value;
-            }
+            var squares = squares_of(first);
+            for (var i = lane + 2u * SG; i < HD / 2u; i += 2u * SG) { squares += squares_of(pairs_at(which, start, i)); }
             inverse = 1.0 / sqrt(subgroupAdd(squares) / f32(HD) + c.eps);
         }
-        for (var i = lane; i < HD / 2u; i += SG) {
-            let angle = cos_sin(f32(position) * freqs[i]);
-            let a = raw(which, start + i) * inverse * weight_at(which, i);
-            let b = raw(which, start + i + HD / 2u) * inverse * weight_at(which, i + HD / 2u);
-            turned[which * HD + i] = a * angle.x - b * angle.y;
-            turned[which * HD + i + HD / 2u] = b * angle.x + a * angle.y;
+        keep_turned(first, which, lane, inverse);
+        for (var i = lane + 2u * SG; i < HD / 2u; i += 2u * SG) {
+            keep_turned(pairs_at(which, start, i), which, i, inverse);
         }
     }
     workgroupBarrier();

@@ -2,8 +2,8 @@ fn x_at(at: u32) -> vec4<f32> {
     return combined(at);
 }
 
-fn weighed(v: vec4<f32>, at: u32) -> vec4<f32> {
-    return v;
+fn weight_at(at: u32) -> vec4<f32> {
+    return vec4<f32>(1.0);
 }
 
 fn factor(sum_of_squares: f32) -> f32 {

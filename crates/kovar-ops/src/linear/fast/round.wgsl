@@ -43,20 +43,36 @@ fn bytes_sum(x: u32) -> i32 {
     return dot4I8Packed(0x01010101u, x);
 }
 
-// Rounds row `row` of x; four lanes share a block. Gives the thread's part of the sum of squares.
-fn round_row(row: u32, thread: u32) -> f32 {
+// Eight elements of x, and what they are multiplied with before they are rounded.
+struct Input {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    weight_a: vec4<f32>,
+    weight_b: vec4<f32>,
+}
+
+fn input_at(row: u32, part: u32) -> Input {
+    let within = min(part, K / 8u - 1u) * 2u;
+    let at = row * (K / 4u) + within;
+    return Input(x_at(at), x_at(at + 1u), weight_at(within), weight_at(within + 1u));
+}
+
+// Rounds row `row` of x, of which the thread has its first part; four lanes share a block. Gives the thread's part of the
+// sum of squares.
+fn round_row(row: u32, thread: u32, first: Input) -> f32 {
     let threads = SG * SUBGROUPS;
     let pitch = K / 32u + 8u;
     var sum_of_squares = 0.0;
+    var next = first;
     for (var base = 0u; base < K / 8u; base += threads) {
         let part = base + thread;
         let there = part < K / 8u;
-        let at = row * (K / 4u) + min(part, K / 8u - 1u) * 2u;
-        var a = x_at(at);
-        var b = x_at(at + 1u);
+        var a = next.a;
+        var b = next.b;
         if (there) { sum_of_squares += dot(a, a) + dot(b, b); }
-        a = weighed(a, min(part, K / 8u - 1u) * 2u);
-        b = weighed(b, min(part, K / 8u - 1u) * 2u + 1u);
+        a *= next.weight_a;
+        b *= next.weight_b;
+        if (base + threads < K / 8u) { next = input_at(row, part + threads); }
         var bits = max(largest_bits(a), largest_bits(b));
         bits = max(bits, subgroupShuffleXor(bits, 1u));
         bits = max(bits, subgroupShuffleXor(bits, 2u));

@@ -53,13 +53,15 @@ fn main(
     let pitch = blocks + 8u;
     let last = groups() - 1u;
     var group = wg.x * SUBGROUPS + subgroup;
-    // The first codes are on their way while x is rounded. Lanes beyond the last block take it again. The two rows are in
-    // variables of their own: some compilers keep arrays in memory.
+    // What takes longest to be used is asked for first: x, then the first codes, which are on their way while x is rounded.
+    // Lanes beyond the last block take it again. The two rows are in variables of their own: some compilers keep arrays in
+    // memory.
     let first = min(lane, blocks - 1u);
+    let input = input_at(wg.z, thread);
     var next0 = fetch(min(group, last), 0u, first);
     var next1: Part;
     if (ROWS == 2u) { next1 = fetch(min(group, last), 1u, first); }
-    let mine = subgroupAdd(round_row(wg.z, thread));
+    let mine = subgroupAdd(round_row(wg.z, thread, input));
     if (lane == 0u) { squares[subgroup] = mine; }
     workgroupBarrier();
     var sum_of_squares = 0.0;
