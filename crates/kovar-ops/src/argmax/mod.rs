@@ -3,18 +3,31 @@
 mod cpu;
 
 use bytemuck::{Pod, Zeroable};
-use kovar::{Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Result};
+use kovar::{Backend, Buffer, CommandEncoder, DType, Dispatch, KernelSource, OpKind, Result};
 
 use crate::check::Check;
 use crate::{KernelForm, grid};
 
-static ARGMAX: KernelSource = KernelSource::wgsl("argmax", include_str!("argmax.wgsl")).with_cpu(cpu::argmax);
+static ARGMAX: KernelSource =
+    KernelSource::wgsl("argmax", concat!(include_str!("best_of.wgsl"), include_str!("argmax.wgsl")))
+        .with_cpu(cpu::argmax);
+static PARTS: KernelSource =
+    KernelSource::wgsl("argmax_parts", concat!(include_str!("best_of.wgsl"), include_str!("parts.wgsl")))
+        .with_cpu(cpu::parts);
+static CHOOSE: KernelSource = KernelSource::wgsl("argmax_choose", include_str!("choose.wgsl")).with_cpu(cpu::choose);
+
+/// Elements of a row that are worth a workgroup.
+const PART: u32 = 2048;
+/// Parts of a row, at most.
+const MOST_PARTS: u32 = 64;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Constants {
     rows: u32,
     width: u32,
+    /// That a row is cut into.
+    parts: u32,
 }
 
 /// `y[r]` = the first index of the largest element of row `r` of `x`.
@@ -45,13 +58,25 @@ pub fn argmax(enc: &mut CommandEncoder, x: &Buffer, y: &Buffer) -> Result<()> {
         return Err(check.unfit("y", y, &format!("u32 [{rows}], one for each row of x")));
     }
     check.len32("x", x)?;
-    let kernel = enc.device().kernel(&ARGMAX, &[])?;
-    let constants = Constants { rows: rows as u32, width: width as u32 };
-    let dispatch = Dispatch::new(&kernel).bind(0, x).bind(1, y).kind(OpKind::Sampling);
-    enc.dispatch(dispatch.constants(&constants).groups(grid::rows(rows as u32)))
+    let (rows, width) = (rows as u32, width as u32);
+    // On the CPU a row is one task: tokens are chosen from one row, which a second thread would only wait for.
+    let cut = enc.device().info().backend != Backend::Cpu && rows <= grid::MOST_GROUPS;
+    let parts = if cut { (width / PART).clamp(1, MOST_PARTS) } else { 1 };
+    let constants = Constants { rows, width, parts };
+    let dispatch =
+        |kernel, x, y| Dispatch::new(kernel).bind(0, x).bind(1, y).kind(OpKind::Sampling).constants(&constants);
+    if parts == 1 {
+        let kernel = enc.device().kernel(&ARGMAX, &[])?;
+        return enc.dispatch(dispatch(&kernel, x, y).groups(grid::rows(rows)));
+    }
+    let best = enc.scratch(DType::U32, &[rows as usize, parts as usize, 2])?;
+    let kernel = enc.device().kernel(&PARTS, &[])?;
+    enc.dispatch(dispatch(&kernel, x, &best).groups([parts, rows, 1]))?;
+    let kernel = enc.device().kernel(&CHOOSE, &[])?;
+    enc.dispatch(dispatch(&kernel, &best, y).groups([1, rows, 1]))
 }
 
 /// Every kernel of this module.
 pub(crate) fn kernels() -> Vec<KernelForm> {
-    vec![KernelForm { source: &ARGMAX, constants: vec![] }]
+    [&ARGMAX, &PARTS, &CHOOSE].map(|source| KernelForm { source, constants: vec![] }).into()
 }
