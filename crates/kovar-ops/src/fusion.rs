@@ -125,7 +125,7 @@ fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -
     }
     let Some(slots) = slots.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
     let together = if shape == Shape::Gated { 2 } else { 1 };
-    let geometry = Geometry::new(device, Work { rows: params.n + params.n1 + params.n2, together });
+    let geometry = Geometry::new(device, Work { rows: params.n + params.n1 + params.n2, k: params.k, together });
     let mut form = fast::form(stored, params.k, geometry, dtype);
     form.extend(more);
     Ok(Some(Replacement {

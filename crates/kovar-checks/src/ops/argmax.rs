@@ -60,4 +60,12 @@ pub(super) fn finds_it_in_a_large_vocabulary(device: &Device) {
         x[row * width + place] = 50.0;
     }
     assert_eq!(places(device, &x, width), [0, 77_777, width as u32 - 1], "{device:?}");
+    // Equal ones far from each other, none but the last, and nothing at all.
+    x[70_000] = 50.0;
+    x[width + 77_776] = 50.0;
+    x[width + 140_000] = 50.0;
+    x[2 * width..].fill(f32::NAN);
+    x[3 * width - 1] = f32::NEG_INFINITY;
+    assert_eq!(places(device, &x, width), [0, 77_776, width as u32 - 1], "{device:?}");
+    assert_eq!(places(device, &vec![f32::NAN; width], width), [0], "{device:?}");
 }

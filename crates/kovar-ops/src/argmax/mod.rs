@@ -12,9 +12,8 @@ static ARGMAX: KernelSource =
     KernelSource::wgsl("argmax", concat!(include_str!("best_of.wgsl"), include_str!("argmax.wgsl")))
         .with_cpu(cpu::argmax);
 static PARTS: KernelSource =
-    KernelSource::wgsl("argmax_parts", concat!(include_str!("best_of.wgsl"), include_str!("parts.wgsl")))
-        .with_cpu(cpu::parts);
-static CHOOSE: KernelSource = KernelSource::wgsl("argmax_choose", include_str!("choose.wgsl")).with_cpu(cpu::choose);
+    KernelSource::wgsl("argmax_parts", concat!(include_str!("best_of.wgsl"), include_str!("parts.wgsl")));
+static CHOOSE: KernelSource = KernelSource::wgsl("argmax_choose", include_str!("choose.wgsl"));
 
 /// Elements of a row that are worth a workgroup.
 const PART: u32 = 2048;

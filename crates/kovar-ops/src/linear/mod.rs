@@ -186,7 +186,7 @@ impl Product<'_> {
     /// With x rounded to 8 bits in the kernel.
     fn rounded(&self, encoder: &mut CommandEncoder, w: &AffineMatrix) -> Result<()> {
         let Params { m, n, k } = self.params;
-        let geometry = fast::Geometry::new(encoder.device(), fast::Work { rows: n, together: 1 });
+        let geometry = fast::Geometry::new(encoder.device(), fast::Work { rows: n, k, together: 1 });
         let form = fast::form(fast::Stored::of(w), k, geometry, None);
         let kernel = encoder.device().kernel(self.sources.fast.of(fast::Shape::Plain), &form)?;
         let params = fast::FastParams::plain(self.params);

@@ -16,11 +16,11 @@ const MOST_ROWS: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
-    /// Threads of a workgroup that multiplies one or few rounded rows: a power of two, 32 to 1,024.
+    /// Threads of a workgroup that multiplies one or few rounded rows, at most: a power of two, 32 to 1,024.
     pub product_threads: u32,
     /// Rows of a matrix that its subgroups take at a time: 1 or 2.
     pub product_rows: u32,
-    /// Workgroups of a product, at most 65,535: each rounds x for itself.
+    /// Workgroups of a product, at most: as many as run at once, as each rounds x for itself. 1 to 65,535.
     pub product_groups: u32,
     /// Workgroups that attention of one row is cut into, at least where the cache is long enough: 1 to 4,096.
     pub attention_groups: u32,
@@ -29,12 +29,12 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// As for an H100.
+    /// As for an H100 and an H200.
     fn default() -> Tuning {
         Tuning {
             product_threads: 512,
-            product_rows: 1,
-            product_groups: 1024,
+            product_rows: 2,
+            product_groups: 528,
             attention_groups: 128,
             attention_subgroups: 16,
         }
@@ -56,10 +56,11 @@ impl Tuning {
         let products = [128, 256, 512, 1024]
             .into_iter()
             .flat_map(|product_threads| [1, 2].map(|product_rows| Tuning { product_threads, product_rows, ..self }));
+        let groups = [264, 396, 528, 1056].map(|product_groups| Tuning { product_groups, ..self });
         let attention = [64, 128, 256].into_iter().flat_map(|attention_groups| {
             [8, 16, 32].map(|attention_subgroups| Tuning { attention_groups, attention_subgroups, ..self })
         });
-        [products.collect(), attention.collect()]
+        [products.chain(groups).collect(), attention.collect()]
     }
 
     fn check(&self) -> Result<()> {

@@ -178,7 +178,7 @@ impl<'a> Call<'a> {
     fn record(&self, encoder: &mut CommandEncoder, shape: Shape, more: &[&Buffer]) -> Result<()> {
         let FastParams { m, n, k, n1, n2, .. } = self.params;
         let together = if shape == Shape::Gated { 2 } else { 1 };
-        let geometry = Geometry::new(encoder.device(), Work { rows: n + n1 + n2, together });
+        let geometry = Geometry::new(encoder.device(), Work { rows: n + n1 + n2, k, together });
         let mut form = form(Stored::of(self.matrices[0]), k, geometry, self.dtype);
         form.extend(&self.more);
         let kernel = encoder.device().kernel(source(shape), &form)?;

@@ -185,6 +185,7 @@ pub(crate) fn form(stored: Stored, k: u32, geometry: Geometry, dtype: Option<f64
         ("K", f64::from(k)),
         ("SUBGROUPS", f64::from(geometry.subgroups)),
         ("ROWS", f64::from(geometry.rows)),
+        ("SPLIT", f64::from(geometry.split)),
         ("BITS", stored.bits),
         ("GROUP", stored.group),
         ("STYPE", stored.stype),
@@ -197,12 +198,12 @@ pub(crate) fn form(stored: Stored, k: u32, geometry: Geometry, dtype: Option<f64
 pub(crate) fn fits(device: &Device, k: u32) -> bool {
     let info = device.info();
     info.backend == kovar::Backend::Cpu
-        || (info.subgroup.size >= 4 && k / 32 * 40 + 8 * 32 + 128 <= info.limits.group_memory)
+        || (info.subgroup.size >= 4 && k / 32 * 40 + 8 * 32 + 128 + 512 <= info.limits.group_memory)
 }
 
 /// Every kernel of this module, for a short row and both sizes of codes.
 pub(crate) fn kernels() -> Vec<KernelForm> {
-    let geometry = Geometry { subgroups: 8, rows: 2, groups: 1 };
+    let geometry = Geometry { subgroups: 8, rows: 2, split: 2, groups: 1 };
     let shapes = [Shape::Plain, Shape::Add, Shape::Attended, Shape::Norm, Shape::Gated, Shape::Three];
     let forms = shapes.into_iter().flat_map(|shape| {
         [(4.0, 2.0), (8.0, 1.0), (4.0, 0.0)].map(|(bits, stype)| {

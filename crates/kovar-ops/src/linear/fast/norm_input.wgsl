@@ -14,6 +14,10 @@ fn weight_at(at: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));
 }
 
+fn squares_of(x: vec4<f32>) -> f32 {
+    return dot(x, x);
+}
+
 fn factor(sum_of_squares: f32) -> f32 {
     return 1.0 / sqrt(sum_of_squares / f32(K) + p.eps);
 }

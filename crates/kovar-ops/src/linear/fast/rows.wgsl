@@ -40,7 +40,10 @@ fn product(part: Part, x: Block) -> f32 {
     return part.line.x * product + part.line.y * x.sum;
 }
 
-@compute @workgroup_size(SG * SUBGROUPS)
+// Sums of the subgroups that share rows, in two halves that take turns, so that nobody waits for those who read.
+var<workgroup> shares: array<vec2<f32>, 64>;
+
+@compute @workgroup_size(SG * SUBGROUPS * SPLIT)
 fn main(
     @builtin(workgroup_id) wg: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
@@ -49,38 +52,41 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let blocks = K / 32u;
-    let steps = (blocks + SG - 1u) / SG;
+    let steps = (blocks + SG * SPLIT - 1u) / (SG * SPLIT);
     let pitch = blocks + 8u;
     let last = groups() - 1u;
-    var group = wg.x * SUBGROUPS + subgroup;
+    let own = subgroup / SPLIT;
+    let place_in_step = subgroup % SPLIT * SG + lane;
+    var base = wg.x * SUBGROUPS;
     // What takes longest to be used is asked for first: x, then the first codes, which are on their way while x is rounded.
     // Lanes beyond the last block take it again. The two rows are in variables of their own: some compilers keep arrays in
     // memory.
-    let first = min(lane, blocks - 1u);
+    let first = min(place_in_step, blocks - 1u);
     let input = input_at(wg.z, thread);
-    var next0 = fetch(min(group, last), 0u, first);
+    var next0 = fetch(min(base + own, last), 0u, first);
     var next1: Part;
-    if (ROWS == 2u) { next1 = fetch(min(group, last), 1u, first); }
+    if (ROWS == 2u) { next1 = fetch(min(base + own, last), 1u, first); }
     let mine = subgroupAdd(round_row(wg.z, thread, input));
     if (lane == 0u) { squares[subgroup] = mine; }
     workgroupBarrier();
     var sum_of_squares = 0.0;
-    for (var i = 0u; i < SUBGROUPS; i++) { sum_of_squares += squares[i]; }
+    for (var i = 0u; i < SUBGROUPS * SPLIT; i++) { sum_of_squares += squares[i]; }
     let scale = factor(sum_of_squares);
-    while (group <= last) {
-        let following = group + grid.x * SUBGROUPS;
+    var half = 0u;
+    while (base <= last) {
+        let following = base + grid.x * SUBGROUPS;
         var total = vec2<f32>(0.0);
         for (var step = 0u; step < steps; step++) {
             let now0 = next0;
             let now1 = next1;
             let more = step + 1u < steps;
             if (more || following <= last) {
-                let next_group = select(following, group, more);
-                let c = select(first, min((step + 1u) * SG + lane, blocks - 1u), more);
+                let next_group = min(select(following, base, more) + own, last);
+                let c = select(first, min((step + 1u) * SG * SPLIT + place_in_step, blocks - 1u), more);
                 next0 = fetch(next_group, 0u, c);
                 if (ROWS == 2u) { next1 = fetch(next_group, 1u, c); }
             }
-            let c = step * SG + lane;
+            let c = step * SG * SPLIT + place_in_step;
             let block = min(c, blocks - 1u);
             var x: Block;
             x.low = vec4<u32>(
@@ -92,8 +98,15 @@ fn main(
             total.x += block_scale * product(now0, x);
             if (ROWS == 2u) { total.y += block_scale * product(now1, x); }
         }
-        total = vec2<f32>(subgroupAdd(total.x), subgroupAdd(total.y)) * scale;
-        finish(wg.z, group, lane, total);
-        group = following;
+        total = vec2<f32>(subgroupAdd(total.x), subgroupAdd(total.y));
+        if (SPLIT > 1u) {
+            if (lane == 0u) { shares[half + subgroup] = total; }
+            workgroupBarrier();
+            total = shares[half + own * SPLIT];
+            for (var i = 1u; i < SPLIT; i++) { total += shares[half + own * SPLIT + i]; }
+            half = 32u - half;
+        }
+        if (subgroup % SPLIT == 0u && base + own <= last) { finish(wg.z, base + own, lane, total * scale); }
+        base = following;
     }
 }
