@@ -40,7 +40,8 @@ pub struct SessionOptions {
 pub enum Decode {
     /// Recorded anew for each token.
     Eager,
-    /// Captured once and submitted again and again. The text is that of [`Decode::Eager`], byte for byte.
+    /// Captured once and submitted again and again. With [`Precision::Exact`] the text is that of [`Decode::Eager`], byte
+    /// for byte; with activations rounded, on a GPU, a fused norm may round one at a tie to the code beside.
     Replay {
         /// Tokens of one submission, at least 1, where the device chooses them.
         tokens: usize,

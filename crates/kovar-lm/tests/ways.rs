@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use common::{Golden, assert_valid, devices, shipped};
+use kovar::Backend;
 use kovar_lm::{Decode, Model, Precision, Sampler, Sampling, Session, SessionOptions};
 
 /// Positions that a new cache has room for; it doubles.
@@ -40,12 +41,35 @@ fn every_way_writes_the_same_text_through_a_growing_cache() {
             let eager = written(&model, prompt, &options(Decode::Eager, false));
             let distinct: HashSet<_> = eager.iter().collect();
             assert!(distinct.len() > 5, "a text that says something: {eager:?}");
-            for tokens in [1, 3, 8] {
-                let replayed = written(&model, prompt, &options(Decode::Replay { tokens }, false));
-                assert_eq!(replayed, eager, "{device:?}, {precision:?}: {tokens} tokens a submission");
+            let replayed = |tokens| written(&model, prompt, &options(Decode::Replay { tokens }, false));
+            // Rounded, what is fused on a GPU rounds a code at a tie otherwise, and the text may part.
+            let same = precision == Precision::Exact || device.info().backend == Backend::Cpu;
+            let wanted = if same { eager.clone() } else { replayed(1) };
+            for tokens in if same { &[1, 3, 8][..] } else { &[3, 8] } {
+                assert_eq!(replayed(*tokens), wanted, "{device:?}, {precision:?}: {tokens} tokens a submission");
             }
             let split = written(&model, prompt, &options(Decode::Eager, true));
             assert_eq!(split, eager, "{device:?}, {precision:?}: handed over in parts");
+        }
+        assert_valid(&device);
+    }
+}
+
+#[test]
+fn a_replayed_step_has_the_logits_of_a_recorded_one() {
+    for device in devices("a_replayed_step_has_the_logits_of_a_recorded_one") {
+        let model = Arc::new(Model::load(&device, shipped()).unwrap());
+        let prompt = Golden::shipped(2).tokens;
+        for (precision, most) in [(Precision::Exact, 1e-5), (Precision::Fast, 1e-2)] {
+            let [recorded, replayed] = [Decode::Eager, Decode::Replay { tokens: 1 }].map(|decode| {
+                let options = SessionOptions { precision, decode, ..SessionOptions::default() };
+                let mut session = Session::new(model.clone(), &options).unwrap();
+                session.eval_logits(&prompt[..12]).unwrap();
+                session.eval_logits(&prompt[12..13]).unwrap()
+            });
+            let largest = recorded.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+            let apart = recorded.iter().zip(&replayed).fold(0.0f32, |apart, (a, b)| apart.max((a - b).abs()));
+            assert!(largest > 1.0 && apart <= most * largest, "{device:?}, {precision:?}: {apart} of {largest}");
         }
         assert_valid(&device);
     }

@@ -3,7 +3,7 @@
 use kovar::{Device, Flow, Match, OpKind, Place, Replacement, Result, Rule};
 
 use crate::attention::{COMBINE, TURNED, TURNED_NORMED};
-use crate::linear::fast::{self, FastParams, Geometry, PLAIN, Shape, Stored, Work};
+use crate::linear::fast::{self, FastParams, Geometry, PLAIN, Shape, Stored};
 use crate::{add_norm, cache, norm, norm_rotary, rotary};
 
 /// The rules, in the order in which they are to be applied: longer patterns before those that they contain.
@@ -124,8 +124,7 @@ fn product(device: &Device, found: &Match<'_>, shape: Shape, y: Option<Place>) -
         slots.push(head.slot(1));
     }
     let Some(slots) = slots.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
-    let together = if shape == Shape::Gated { 2 } else { 1 };
-    let geometry = Geometry::new(device, Work { rows: params.n + params.n1 + params.n2, k: params.k, together });
+    let geometry = Geometry::new(device, shape, &params);
     let mut form = fast::form(stored, params.k, geometry, dtype);
     form.extend(more);
     Ok(Some(Replacement {

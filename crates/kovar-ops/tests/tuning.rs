@@ -44,7 +44,7 @@ fn hostile_tables_are_refused() {
         ("\"product_threads\": 512", "\"product_threads\": 0"),
         ("\"product_threads\": 512", "\"product_threads\": 2048"),
         ("\"product_threads\": 512", "\"product_threads\": 500"),
-        ("\"product_rows\": 2", "\"product_rows\": 3"),
+        ("\"product_rows\": 1", "\"product_rows\": 3"),
         ("\"product_groups\": 528", "\"product_groups\": 0"),
         ("\"product_groups\": 528", "\"product_groups\": 65536"),
         ("\"attention_groups\": 128", "\"attention_groups\": 5000"),

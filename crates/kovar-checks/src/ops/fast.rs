@@ -25,14 +25,16 @@ fn near(what: &str, got: &Buffer, wanted: &Buffer) {
 /// Rows of x, rows of three matrices, length of a row, bits and group, type of the scales.
 type Case = (usize, [usize; 3], usize, (u32, u32), DType);
 
-/// Sizes with and without a rest of a vector, a subgroup, a group of rows; both sizes of codes; every stored type.
-const CASES: [Case; 6] = [
+/// Sizes with and without a rest of a vector, a subgroup, a group of rows; rows that subgroups share; both sizes of codes;
+/// every stored type.
+const CASES: [Case; 7] = [
     (1, [64, 32, 32], 1024, (4, 64), DType::BF16),
     (1, [70, 33, 17], 384, (4, 64), DType::F16),
     (2, [13, 13, 13], 96, (4, 32), DType::F32),
     (1, [129, 40, 8], 2048, (8, 64), DType::F16),
     (4, [31, 2, 1], 640, (8, 128), DType::BF16),
     (1, [3500, 200, 9000], 256, (4, 128), DType::BF16),
+    (2, [70, 9, 33], 8704, (4, 64), DType::F16),
 ];
 
 pub(super) fn norm_and_products(device: &Device) {
@@ -87,7 +89,7 @@ pub(super) fn gate_and_addition(device: &Device) {
 }
 
 pub(super) fn parts_of_attention(device: &Device) {
-    for ((m, [n, ..], k, form, dtype), (size, splits)) in CASES.into_iter().zip([(64, 8), (128, 3), (32, 1)].repeat(2))
+    for ((m, [n, ..], k, form, dtype), (size, splits)) in CASES.into_iter().zip([(64, 8), (128, 3), (32, 1)].repeat(3))
     {
         let what = format!("{device:?} {m} {n} {k} {form:?} {dtype}, {splits} parts of {size}");
         let random = &mut Random(14);

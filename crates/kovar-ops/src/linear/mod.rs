@@ -185,11 +185,11 @@ impl Product<'_> {
 
     /// With x rounded to 8 bits in the kernel.
     fn rounded(&self, encoder: &mut CommandEncoder, w: &AffineMatrix) -> Result<()> {
-        let Params { m, n, k } = self.params;
-        let geometry = fast::Geometry::new(encoder.device(), fast::Work { rows: n, k, together: 1 });
+        let Params { m, k, .. } = self.params;
+        let params = fast::FastParams::plain(self.params);
+        let geometry = fast::Geometry::new(encoder.device(), fast::Shape::Plain, &params);
         let form = fast::form(fast::Stored::of(w), k, geometry, None);
         let kernel = encoder.device().kernel(self.sources.fast.of(fast::Shape::Plain), &form)?;
-        let params = fast::FastParams::plain(self.params);
         let dispatch = Dispatch::new(&kernel).bind(0, self.x).bind(1, self.y).constants(&params);
         let dispatch = dispatch.bind(2, w.codes()).bind(3, w.scales()).bind(4, w.biases());
         encoder.dispatch(dispatch.groups([geometry.groups, 1, m]).kind(OpKind::MatVec).cost(&self.params.cost()))

@@ -33,7 +33,7 @@ impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             product_threads: 512,
-            product_rows: 2,
+            product_rows: 1,
             product_groups: 528,
             attention_groups: 128,
             attention_subgroups: 16,

@@ -2,12 +2,15 @@
 
 use kovar::Device;
 
+use super::{FastParams, Shape};
 use crate::tuning::Tuning;
 
 /// Subgroups of a workgroup, at most: what the kernels have room for.
 const MOST_SUBGROUPS: u32 = 32;
 /// Elements of x that a lane multiplies in a step.
 const BLOCK: u32 = 32;
+/// Steps of a row that are worth sharing.
+const MANY_STEPS: u32 = 8;
 /// Elements of x that a thread rounds at a time.
 const ROUNDED: u32 = 8;
 
@@ -20,35 +23,29 @@ pub(crate) struct Geometry {
     pub(crate) groups: u32,
 }
 
-/// What is to be cut.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Work {
-    /// Rows of all matrices, and their length.
-    pub(crate) rows: u32,
-    pub(crate) k: u32,
-    /// Rows that cannot be parted: two of a gated pair.
-    pub(crate) together: u32,
-}
-
 impl Geometry {
-    pub(crate) fn new(device: &Device, work: Work) -> Geometry {
+    /// Of a product with rows of these sizes.
+    pub(crate) fn new(device: &Device, shape: Shape, params: &FastParams) -> Geometry {
+        let FastParams { n, n1, n2, k, .. } = *params;
+        let all = n.saturating_add(n1).saturating_add(n2);
         let (info, tuning) = (device.info(), Tuning::of(device));
         let lanes = info.subgroup.size.max(1);
         let most = (info.limits.group_threads / lanes).clamp(1, MOST_SUBGROUPS);
         let mut subgroups = (tuning.product_threads / lanes).clamp(1, most);
-        let rows = work.together.max(tuning.product_rows);
-        let taken = work.rows.div_ceil(rows);
-        // Two subgroups share rows that are few enough for all of them to run at once, and have a step each to do: more of
-        // the weights are on their way at a time.
-        let few = taken.saturating_mul(2) <= tuning.product_groups.saturating_mul(subgroups);
-        let split = if subgroups > 1 && few && work.k >= 2 * lanes * BLOCK { 2 } else { 1 };
+        // Two subgroups share two rows at a time where these are long, and few enough for all to run at once: twice as much
+        // of the weights is on its way, in as many workgroups that round x.
+        let long_and_few = k >= MANY_STEPS * lanes * BLOCK && all <= tuning.product_groups * subgroups;
+        let split = if subgroups > 1 && long_and_few { 2 } else { 1 };
+        // The gated pair cannot be parted.
+        let rows = if shape == Shape::Gated { 2 } else { tuning.product_rows.max(split) };
+        let taken = all.div_ceil(rows);
         // Smaller workgroups spread over more of the device, where that makes none wait for another and no thread round
-        // more of x.
+        // more of x. To combine the parts of attention in each takes longer than that saves.
         let smaller = |subgroups: u32| {
             let threads = subgroups / 2 * lanes;
-            threads * ROUNDED >= work.k && taken.div_ceil(subgroups / 2 / split) <= tuning.product_groups
+            threads * ROUNDED >= k && taken.div_ceil(subgroups / 2 / split) <= tuning.product_groups
         };
-        while subgroups >= 2 * split && smaller(subgroups) {
+        while shape != Shape::Attended && subgroups >= 2 * split && smaller(subgroups) {
             subgroups /= 2;
         }
         // One more for each further matrix, whose last group may be a part.

@@ -2,7 +2,7 @@
 
 use kovar::{Buffer, CommandEncoder, DType, Dispatch, Error, OpKind, Result};
 
-use super::{FastParams, Geometry, Shape, Stored, Work, fits, form, source};
+use super::{FastParams, Geometry, Shape, Stored, fits, form, source};
 use crate::attention::{combine_form, parts_of};
 use crate::check::{Check, float_code};
 use crate::linear::{Params, check, small_enough};
@@ -177,8 +177,7 @@ impl<'a> Call<'a> {
 
     fn record(&self, encoder: &mut CommandEncoder, shape: Shape, more: &[&Buffer]) -> Result<()> {
         let FastParams { m, n, k, n1, n2, .. } = self.params;
-        let together = if shape == Shape::Gated { 2 } else { 1 };
-        let geometry = Geometry::new(encoder.device(), Work { rows: n + n1 + n2, k, together });
+        let geometry = Geometry::new(encoder.device(), shape, &self.params);
         let mut form = form(Stored::of(self.matrices[0]), k, geometry, self.dtype);
         form.extend(&self.more);
         let kernel = encoder.device().kernel(source(shape), &form)?;

@@ -9,7 +9,7 @@ use kovar::{Device, KernelSource};
 use super::cpu;
 use crate::attention::combine_form;
 use crate::{AffineMatrix, KernelForm};
-pub(crate) use geometry::{Geometry, Work};
+pub(crate) use geometry::Geometry;
 pub use host::{Normed, add_linear, attended_linear, gated_linear, norm_linear};
 
 /// Sizes of a product, as the kernels take them.

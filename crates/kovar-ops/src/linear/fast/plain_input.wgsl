@@ -1,5 +1,5 @@
-fn x_at(at: u32) -> vec4<f32> {
-    return x[at];
+fn x_at(at: u32) -> Eight {
+    return Eight(x[at], x[at + 1u]);
 }
 
 fn weight_at(at: u32) -> vec4<f32> {

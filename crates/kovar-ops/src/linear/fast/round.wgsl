@@ -49,10 +49,14 @@ fn bytes_sum(x: u32) -> i32 {
     return dot4I8Packed(0x01010101u, x);
 }
 
-// Eight elements of x, and what they are multiplied with before they are rounded.
-struct Input {
+struct Eight {
     a: vec4<f32>,
     b: vec4<f32>,
+}
+
+// Eight elements of x, and what they are multiplied with before they are rounded.
+struct Input {
+    x: Eight,
     weight_a: vec4<f32>,
     weight_b: vec4<f32>,
 }
@@ -60,7 +64,7 @@ struct Input {
 fn input_at(row: u32, part: u32) -> Input {
     let within = min(part, K / 8u - 1u) * 2u;
     let at = row * (K / 4u) + within;
-    return Input(x_at(at), x_at(at + 1u), weight_at(within), weight_at(within + 1u));
+    return Input(x_at(at), weight_at(within), weight_at(within + 1u));
 }
 
 // Rounds row `row` of x, of which the thread has its first part; four lanes share a block. Gives the thread's part of the
@@ -73,8 +77,8 @@ fn round_row(row: u32, thread: u32, first: Input) -> f32 {
     for (var base = 0u; base < K / 8u; base += threads) {
         let part = base + thread;
         let there = part < K / 8u;
-        var a = next.a;
-        var b = next.b;
+        var a = next.x.a;
+        var b = next.x.b;
         if (there) { sum_of_squares += squares_of(a) + squares_of(b); }
         a *= next.weight_a;
         b *= next.weight_b;
