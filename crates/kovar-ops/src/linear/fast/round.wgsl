@@ -29,8 +29,8 @@ fn widen(half: u32) -> f32 {
     return bitcast<f32>(half << 16u);
 }
 
-// What is added to a number rounds it to an integer, ties to even, and leaves that in the lowest bits: 3 · 2²². A
-// conversion takes several times as long on a GPU.
+// Added to a number, it rounds that to an integer, ties to even, and leaves it in the lowest bits: 3 · 2²². Conversions take
+// longer on GPUs.
 const INTEGER = vec4<f32>(12582912.0);
 
 fn pack(codes: vec4<f32>) -> u32 {
