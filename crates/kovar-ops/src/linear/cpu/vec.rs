@@ -5,6 +5,9 @@ use super::round::Rounded;
 use super::rows::{CHUNK, Lanes, Line, Rows};
 use crate::simd::{Job, LANES, Simd, Stored};
 
+/// Chunks of a short row.
+const SHORT: usize = 4;
+
 /// Products of rounded activations with some rows.
 pub(super) struct FastVec<'a, T> {
     pub(super) rows: &'a Rows<'a, T>,
@@ -255,9 +258,10 @@ impl<T: Stored> Job for FastVec<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let FastVec { rows, range, x, y } = self;
-        // Few rows: memory sets the pace, and fewer streams suit it better.
+        // Few rows: memory sets the pace, and fewer streams suit it better. Short ones wait for their ends: two do at once.
+        let short = rows.shape().chunks() <= SHORT;
         match (rows.shape().bits, S::STREAMS) {
-            (4, 1) => all_dot::<S, T, Fast4, 1>(simd, rows, range, x.parts(), y),
+            (4, 1) if !short => all_dot::<S, T, Fast4, 1>(simd, rows, range, x.parts(), y),
             (4, _) => all_dot::<S, T, Fast4, 2>(simd, rows, range, x.parts(), y),
             (_, 1) => all_dot::<S, T, Fast8, 1>(simd, rows, range, x.parts(), y),
             (_, 2) => all_dot::<S, T, Fast8, 2>(simd, rows, range, x.parts(), y),
