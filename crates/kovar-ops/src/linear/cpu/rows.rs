@@ -3,8 +3,6 @@ use std::ops::Range;
 
 use crate::simd::{LANES, Stored};
 
-/// Bytes of codes between those in use and those that memory is asked for, in whole rows.
-const AHEAD: usize = 4096;
 /// Bytes of codes that are worked on together.
 pub(super) const CHUNK: usize = 64;
 
@@ -69,6 +67,41 @@ pub(super) struct Row<'a, T> {
     pub(super) biases: &'a [[T; LANES]],
 }
 
+impl<'a, T> Row<'a, T> {
+    /// `count` chunks that have vector `number` of the scales; full vectors belong to `full` chunks.
+    #[inline(always)]
+    pub(super) fn block(&self, number: usize, full: usize, count: usize) -> Row<'a, T> {
+        Row {
+            codes: &self.codes[number * full..][..count],
+            scales: &self.scales[number..][..1],
+            biases: &self.biases[number..][..1],
+        }
+    }
+}
+
+/// Consecutive rows, which may overlap by what lies beyond their ends.
+pub(super) struct Strip<'a, T> {
+    codes: &'a [u8],
+    scales: &'a [T],
+    biases: &'a [T],
+    /// Bytes and scales from one row to the next.
+    pitch: [usize; 2],
+    /// Chunks and vectors of scales of a row.
+    len: [usize; 2],
+}
+
+impl<'a, T> Strip<'a, T> {
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> Row<'a, T> {
+        let Strip { pitch: [bytes, groups], len: [chunks, vectors], .. } = *self;
+        Row {
+            codes: self.codes[row * bytes..][..chunks * CHUNK].as_chunks().0,
+            scales: self.scales[row * groups..][..vectors * LANES].as_chunks().0,
+            biases: self.biases[row * groups..][..vectors * LANES].as_chunks().0,
+        }
+    }
+}
+
 /// The rows of a matrix. The last few, whose vectors would reach beyond the end of the memory, are copied.
 pub(super) struct Rows<'a, T> {
     shape: Shape,
@@ -77,8 +110,6 @@ pub(super) struct Rows<'a, T> {
     biases: &'a [T],
     /// First row that is copied.
     copied: usize,
-    /// Rows that memory is asked for ahead of their use.
-    ahead: usize,
     tail_codes: Vec<[u8; CHUNK]>,
     tail_scales: Vec<[T; LANES]>,
     tail_biases: Vec<[T; LANES]>,
@@ -115,7 +146,6 @@ impl<'a, T: Stored> Rows<'a, T> {
             scales,
             biases,
             copied,
-            ahead: (AHEAD / bytes).max(1),
             tail_codes: Vec::new(),
             tail_scales: Vec::new(),
             tail_biases: Vec::new(),
@@ -132,26 +162,39 @@ impl<'a, T: Stored> Rows<'a, T> {
         &self.shape
     }
 
-    pub(super) fn ahead(&self) -> usize {
-        self.ahead
+    /// The rows that are read where they are.
+    #[inline(always)]
+    fn there(&self) -> Strip<'_, T> {
+        let Rows { shape, codes, scales, biases, .. } = self;
+        let len = [shape.chunks(), shape.scale_vectors()];
+        Strip { codes, scales, biases, pitch: [shape.row_bytes(), shape.groups()], len }
+    }
+
+    /// Those that were copied.
+    #[inline(always)]
+    fn tail(&self) -> Strip<'_, T> {
+        let len = [self.shape.chunks(), self.shape.scale_vectors()];
+        Strip {
+            codes: self.tail_codes.as_flattened(),
+            scales: self.tail_scales.as_flattened(),
+            biases: self.tail_biases.as_flattened(),
+            pitch: [len[0] * CHUNK, len[1] * LANES],
+            len,
+        }
+    }
+
+    /// The rows of a range: first those that are read where they are.
+    pub(super) fn strips(&self, range: Range<usize>) -> [(Strip<'_, T>, Range<usize>); 2] {
+        let there = |row: usize| row.min(self.copied);
+        let tail = |row: usize| row - there(row);
+        [(self.there(), there(range.start)..there(range.end)), (self.tail(), tail(range.start)..tail(range.end))]
     }
 
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> Row<'_, T> {
-        let (chunks, vectors) = (self.shape.chunks(), self.shape.scale_vectors());
-        if row < self.copied {
-            let (bytes, groups) = (self.shape.row_bytes(), self.shape.groups());
-            return Row {
-                codes: self.codes[row * bytes..][..chunks * CHUNK].as_chunks().0,
-                scales: self.scales[row * groups..][..vectors * LANES].as_chunks().0,
-                biases: self.biases[row * groups..][..vectors * LANES].as_chunks().0,
-            };
-        }
-        let row = row - self.copied;
-        Row {
-            codes: &self.tail_codes[row * chunks..][..chunks],
-            scales: &self.tail_scales[row * vectors..][..vectors],
-            biases: &self.tail_biases[row * vectors..][..vectors],
+        match row.checked_sub(self.copied) {
+            None => self.there().row(row),
+            Some(copied) => self.tail().row(copied),
         }
     }
 }

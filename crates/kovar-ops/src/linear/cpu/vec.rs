@@ -2,9 +2,11 @@
 use std::ops::Range;
 
 use super::round::Rounded;
-use super::rows::{CHUNK, Lanes, Line, Rows};
+use super::rows::{CHUNK, Lanes, Line, Row, Rows, Strip};
 use crate::simd::{Job, LANES, Simd, Stored};
 
+/// Bytes of codes between those in use and those that memory is asked for.
+const AHEAD: usize = 4096;
 /// Chunks of a short row.
 const SHORT: usize = 4;
 
@@ -150,6 +152,14 @@ struct Parts<'a, P> {
     sums: &'a [Lanes],
 }
 
+impl<P> Parts<'_, P> {
+    /// As [`Row::block`].
+    #[inline(always)]
+    fn block(&self, number: usize, full: usize, count: usize) -> Self {
+        Parts { parts: &self.parts[number * full..][..count], sums: &self.sums[number..][..1] }
+    }
+}
+
 impl Rounded {
     #[inline(always)]
     fn parts<const LINES: usize>(&self) -> Parts<'_, [Line; LINES]> {
@@ -164,55 +174,67 @@ impl Spread {
     }
 }
 
-/// `R` rows from `first` on, together: they share the loads of x, and their sums do not wait for each other. `SCALED`:
-/// lanes of a chunk that have one scale, and chunks that have one vector of scales.
+/// Adds the products of `R` rows with a block: chunks that have one vector of scales, of which `left` count. `SCALED`: lanes
+/// of a chunk that have one scale, and chunks of a full block.
+#[inline(always)]
+fn block_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
+    simd: S,
+    rows: [Row<'_, T>; R],
+    left: usize,
+    x: Parts<'_, C::Part>,
+    sums: &mut [S::F; R],
+) {
+    let x_sums = simd.load(&x.sums[0].0);
+    let mut codes: [&[[u8; CHUNK]]; R] = [&[]; R];
+    let mut scales = [simd.scales(simd.splat(0.0)); R];
+    for r in 0..R {
+        // Of one length, so that the loads below need no check.
+        codes[r] = &rows[r].codes[..x.parts.len()];
+        let (s, b) = (&rows[r].scales[0], &rows[r].biases[0]);
+        simd.prefetch(s.as_ptr().wrapping_add(AHEAD / (SCALED * CHUNK) * LANES).cast());
+        simd.prefetch(b.as_ptr().wrapping_add(AHEAD / (SCALED * CHUNK) * LANES).cast());
+        let (mut s, mut b) = (T::load(simd, s), T::load(simd, b));
+        if left < LANES {
+            (s, b) = (simd.keep(s, left), simd.keep(b, left));
+        }
+        scales[r] = simd.scales(s);
+        sums[r] = simd.fma(b, x_sums, sums[r]);
+    }
+    for (c, part) in x.parts.iter().enumerate() {
+        let x = C::load(simd, part);
+        for r in 0..R {
+            simd.prefetch(codes[r][c].as_ptr().wrapping_add(AHEAD));
+            let dot = C::dot(simd, &codes[r][c], x);
+            sums[r] = C::scaled(simd, dot, simd.spread(&scales[r], c * LANES / SCALED, SCALED), x, sums[r]);
+        }
+    }
+}
+
+/// `R` rows together: they share the loads of x, and their sums do not wait for each other.
 #[inline(always)]
 fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
     simd: S,
-    rows: &Rows<'_, T>,
-    first: usize,
+    rows: [Row<'_, T>; R],
+    groups: usize,
     x: Parts<'_, C::Part>,
     y: &mut [f32; R],
 ) {
-    let shape = rows.shape();
-    let (chunks, groups) = (shape.chunks(), shape.groups());
-    let mut row = [rows.row(first); R];
-    #[allow(clippy::needless_range_loop)]
-    for r in 1..R {
-        row[r] = rows.row(first + r);
-    }
-    // The same places of rows to come: memory is read in order, but as `R` streams too short to be seen as such.
-    let (next, next_scales) = (rows.ahead() * shape.row_bytes(), rows.ahead() * groups);
     let mut sums = [simd.splat(0.0); R];
-    for (v, x_sums) in x.sums.iter().enumerate() {
-        let left = groups - v * LANES;
-        let x_sums = simd.load(&x_sums.0);
-        let mut scales = [simd.scales(simd.splat(0.0)); R];
-        for r in 0..R {
-            let (mut s, mut b) = (T::load(simd, &row[r].scales[v]), T::load(simd, &row[r].biases[v]));
-            simd.prefetch(row[r].scales[v].as_ptr().wrapping_add(next_scales).cast());
-            simd.prefetch(row[r].biases[v].as_ptr().wrapping_add(next_scales).cast());
-            if left < LANES {
-                (s, b) = (simd.keep(s, left), simd.keep(b, left));
-            }
-            scales[r] = simd.scales(s);
-            sums[r] = simd.fma(b, x_sums, sums[r]);
-        }
-        // Slices of one length, so that the loads below need no check.
-        let start = v * SCALED;
-        let count = SCALED.min(chunks - start);
-        let parts = &x.parts[start..][..count];
-        let mut codes: [&[[u8; CHUNK]]; R] = [&[]; R];
-        for r in 0..R {
-            codes[r] = &row[r].codes[start..][..count];
-        }
-        for (c, part) in parts.iter().enumerate() {
-            let x = C::load(simd, part);
+    for number in 0..x.sums.len() {
+        let left = groups - number * LANES;
+        let mut block = rows;
+        if left >= LANES {
+            // As many chunks as are known here: their loop is unrolled.
             for r in 0..R {
-                simd.prefetch(codes[r][c].as_ptr().wrapping_add(next));
-                let dot = C::dot(simd, &codes[r][c], x);
-                sums[r] = C::scaled(simd, dot, simd.spread(&scales[r], c * LANES / SCALED, SCALED), x, sums[r]);
+                block[r] = rows[r].block(number, SCALED, SCALED);
             }
+            block_dot::<S, T, C, R, SCALED>(simd, block, LANES, x.block(number, SCALED, SCALED), &mut sums);
+        } else {
+            let count = x.parts.len() - number * SCALED;
+            for r in 0..R {
+                block[r] = rows[r].block(number, SCALED, count);
+            }
+            block_dot::<S, T, C, R, SCALED>(simd, block, left, x.block(number, SCALED, count), &mut sums);
         }
     }
     for r in 0..R {
@@ -229,28 +251,43 @@ fn all_dot<S: Simd, T: Stored, C: Chunks, const R: usize>(
     x: Parts<'_, C::Part>,
     y: &mut [f32],
 ) {
-    match rows.shape().lanes_per_scale() {
-        4 => scaled_dot::<S, T, C, R, 4>(simd, rows, range, x, y),
-        8 => scaled_dot::<S, T, C, R, 8>(simd, rows, range, x, y),
-        16 => scaled_dot::<S, T, C, R, 16>(simd, rows, range, x, y),
-        _ => scaled_dot::<S, T, C, R, 32>(simd, rows, range, x, y),
+    let shape = rows.shape();
+    let (groups, lanes) = (shape.groups(), shape.lanes_per_scale());
+    let mut rest = y;
+    for (strip, range) in rows.strips(range) {
+        let y;
+        (y, rest) = rest.split_at_mut(range.len());
+        match lanes {
+            4 => strip_dot::<S, T, C, R, 4>(simd, (&strip, range.start), groups, x, y),
+            8 => strip_dot::<S, T, C, R, 8>(simd, (&strip, range.start), groups, x, y),
+            16 => strip_dot::<S, T, C, R, 16>(simd, (&strip, range.start), groups, x, y),
+            _ => strip_dot::<S, T, C, R, 32>(simd, (&strip, range.start), groups, x, y),
+        }
     }
 }
 
+/// Rows of a strip from `first` on.
 #[inline(always)]
-fn scaled_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
+fn strip_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
     simd: S,
-    rows: &Rows<'_, T>,
-    range: Range<usize>,
+    (strip, mut first): (&Strip<'_, T>, usize),
+    groups: usize,
     x: Parts<'_, C::Part>,
     y: &mut [f32],
 ) {
     let (together, single) = y.as_chunks_mut::<R>();
-    for (first, y) in range.clone().step_by(R).zip(together) {
-        rows_dot::<S, T, C, R, SCALED>(simd, rows, first, x, y);
+    for y in together {
+        let mut rows = [strip.row(first); R];
+        #[allow(clippy::needless_range_loop)]
+        for r in 1..R {
+            rows[r] = strip.row(first + r);
+        }
+        rows_dot::<S, T, C, R, SCALED>(simd, rows, groups, x, y);
+        first += R;
     }
-    for (row, y) in (range.end - single.len()..range.end).zip(single) {
-        rows_dot::<S, T, C, 1, SCALED>(simd, rows, row, x, std::array::from_mut(y));
+    for y in single {
+        rows_dot::<S, T, C, 1, SCALED>(simd, [strip.row(first)], groups, x, std::array::from_mut(y));
+        first += 1;
     }
 }
 
