@@ -68,8 +68,11 @@ pub(super) fn write(report: &Report) -> Option<String> {
          font-family=\"{FONT}\" font-size=\"11\"><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>"
     ));
     axes(&mut out, &x, &y);
+    let highest = roofs.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
     for (name, peak) in &roofs {
-        roof(&mut out, (&x, &y), (name, *peak), read);
+        // The lower of two has its name below: they may be close.
+        let place = if *peak < highest { 13.0 } else { -5.0 };
+        roof(&mut out, (&x, &y), (name, *peak, place), read);
     }
     for (number, point) in points.iter().enumerate() {
         dot(&mut out, (&x, &y), number + 1, point, report, read);
@@ -107,7 +110,7 @@ fn axes(out: &mut Lines, x: &Axis, y: &Axis) {
 }
 
 /// Memory up to the ridge, arithmetic from there on.
-fn roof(out: &mut Lines, (x, y): (&Axis, &Axis), (name, peak): (&str, f64), read: f64) {
+fn roof(out: &mut Lines, (x, y): (&Axis, &Axis), (name, peak, place): (&str, f64, f64), read: f64) {
     let ridge = peak / read;
     // The slope enters the picture at its left side or at its bottom.
     let first = 10f64.powf(x.least).max(10f64.powf(y.least) / read);
@@ -120,7 +123,7 @@ fn roof(out: &mut Lines, (x, y): (&Axis, &Axis), (name, peak): (&str, f64), read
         y.at(peak)
     ));
     let label = format!("{name}: {}op/s", prefixed(peak));
-    text(out, (RIGHT - 4.0, y.at(peak) - 5.0), "#52606d", "end", &label);
+    text(out, (RIGHT - 4.0, y.at(peak) + place), "#52606d", "end", &label);
     if name == "f32" {
         let label = format!("reading: {}B/s", prefixed(read));
         // Two thirds up the slope, on its left, where no kernel can be.
@@ -151,6 +154,6 @@ fn dot(out: &mut Lines, (x, y): (&Axis, &Axis), number: usize, point: &Point<'_>
     let line = format!("{number}  {}, {each:.3} MB", shorten(&name, 36));
     let at = TOP + 14.0 + number as f64 * 18.0;
     text(out, (LIST, at), "#1f2933", "start", &line);
-    text(out, (LIST + 380.0, at), "#52606d", "end", &format!("{:.1} % of the time", share * 100.0));
+    text(out, (LIST + 404.0, at), "#52606d", "end", &format!("{:.1} % of the time", share * 100.0));
     text(out, (WIDTH - 8.0, at), "#52606d", "end", &format!("{:.0} % of the roof", reached * 100.0));
 }
