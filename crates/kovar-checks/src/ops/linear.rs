@@ -114,6 +114,14 @@ pub(super) fn large_shapes(device: &Device) {
         let sample = Sample::dense(device, random, n, k, DType::BF16);
         check(device, &sample, &random.normals(m * k), Precision::Exact);
     }
+    // Rows that end within a vector of scales, after whole ones.
+    let [n, k] = [37, 2432];
+    for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
+        let sample = Sample::affine(device, random, [n, k], (bits, group), DType::BF16);
+        let x = random.normals(k);
+        check(device, &sample, &x, Precision::Exact);
+        check(device, &sample, &x, Precision::Fast);
+    }
 }
 
 /// Activations of any size, from subnormal to nearly infinite, and zeros; what is not a number stays so.
