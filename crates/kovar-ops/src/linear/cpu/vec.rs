@@ -191,6 +191,7 @@ fn block_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>
         // Of one length, so that the loads below need no check.
         codes[r] = &rows[r].codes[..x.parts.len()];
         let (s, b) = (&rows[r].scales[0], &rows[r].biases[0]);
+        // A block of codes has one vector of each: those of the codes that are asked for below.
         simd.prefetch(s.as_ptr().wrapping_add(AHEAD / (SCALED * CHUNK) * LANES).cast());
         simd.prefetch(b.as_ptr().wrapping_add(AHEAD / (SCALED * CHUNK) * LANES).cast());
         let (mut s, mut b) = (T::load(simd, s), T::load(simd, b));
@@ -224,7 +225,7 @@ fn rows_dot<S: Simd, T: Stored, C: Chunks, const R: usize, const SCALED: usize>(
         let left = groups - number * LANES;
         let mut block = rows;
         if left >= LANES {
-            // As many chunks as are known here: their loop is unrolled.
+            // Full blocks apart: their number of chunks is a constant, so that the loop over them is unrolled.
             for r in 0..R {
                 block[r] = rows[r].block(number, SCALED, SCALED);
             }
